@@ -1,0 +1,163 @@
+"""Write a tiny Kolors with random weights: the published layouts and every real code path, but no picture to recognise.
+
+    python demo/random_models.py MODELS_DIR
+
+makes diffusion_models/, text_encoders/ and vae/ under MODELS_DIR, and leaves what is there and complete. The tests
+build their models from the same functions. diffusers gives the UNet and the autoencoder, so that their key names are
+the published ones by construction.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import sentencepiece
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+UNET_FILE = "diffusion_models/kolors-random-unet.safetensors"
+TEXT_ENCODER_FILE = "text_encoders/kolors-random-chatglm3.safetensors"
+VAE_FILE = "vae/kolors-random-vae.safetensors"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """A Kolors of any size. The UNet keeps its topology: three levels, no attention in the first, heads of 64."""
+
+    hidden: int = 64  # width of the text encoder
+    head_dim: int = 16
+    groups: int = 2
+    layers: int = 3
+    ffn: int = 96
+    channels: tuple[int, int, int] = (32, 64, 64)
+    depth: tuple[int, int] = (1, 2)  # transformer layers in the second and third level
+    context: int = 128  # width of the cross attention
+
+
+TINY = Sizes()
+MID = Sizes(hidden=256, head_dim=64, layers=4, ffn=688, channels=(64, 128, 256), depth=(1, 3), context=256)
+
+SENTENCES = """
+a red apple on a yellow background, a photo of a cat in the snow, a small blue bird in a green tree
+the sun over the sea at dawn, a portrait of an old man, a girl with a red umbrella in the rain, high quality, detailed
+一只红苹果，黄色背景，一张猫在雪地里的照片，一只小蓝鸟站在绿树上
+清晨海上的太阳，一位老人的肖像，雨中打着红伞的女孩，高质量，细节丰富
+"""
+
+
+def random_tokenizer() -> bytes:
+    """A SentencePiece model of a few hundred bilingual pieces with byte fallback, as ChatGLM3's own has."""
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(SENTENCES.strip().splitlines()),
+        model_writer=model,
+        vocab_size=480,
+        hard_vocab_limit=False,
+        model_type="bpe",
+        byte_fallback=True,
+        character_coverage=1.0,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        minloglevel=2,
+    )
+    return model.getvalue()
+
+
+def random_chatglm3(sizes: Sizes, pieces: int, seed: int = 0) -> dict[str, Tensor]:
+    """A ChatGLM3 state dict under its published names, float32; `pieces` is the size of the tokenizer's vocabulary."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int, std: float = 0.08) -> Tensor:
+        return torch.randn(shape, generator=generator) * std
+
+    rows = -(-(pieces + 9) // 256) * 256
+    state_dict = {
+        "embedding.word_embeddings.weight": normal(rows, sizes.hidden, std=0.5),
+        "rotary_pos_emb.inv_freq": 10000.0 ** -(torch.arange(0, sizes.head_dim // 2, 2) / (sizes.head_dim // 2)),
+        "encoder.final_layernorm.weight": torch.ones(sizes.hidden),
+        "output_layer.weight": normal(rows, sizes.hidden),
+    }
+    qkv = sizes.hidden + 2 * sizes.groups * sizes.head_dim
+    for layer in range(sizes.layers):
+        state_dict |= {
+            f"encoder.layers.{layer}.{name}": tensor
+            for name, tensor in {
+                "input_layernorm.weight": 1 + normal(sizes.hidden),
+                "self_attention.query_key_value.weight": normal(qkv, sizes.hidden),
+                "self_attention.query_key_value.bias": normal(qkv),
+                "self_attention.dense.weight": normal(sizes.hidden, sizes.hidden),
+                "post_attention_layernorm.weight": 1 + normal(sizes.hidden),
+                "mlp.dense_h_to_4h.weight": normal(2 * sizes.ffn, sizes.hidden),
+                "mlp.dense_4h_to_h.weight": normal(sizes.hidden, sizes.ffn),
+            }.items()
+        }
+    return state_dict
+
+
+def random_unet(sizes: Sizes, in_channels: int = 4, seed: int = 0):
+    """A diffusers UNet2DConditionModel of Kolors' topology, float32, in evaluation mode."""
+    from diffusers import UNet2DConditionModel
+
+    torch.manual_seed(seed)
+    heads = tuple(max(1, channels // 64) for channels in sizes.channels)
+    unet = UNet2DConditionModel(
+        sample_size=32,
+        in_channels=in_channels,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        block_out_channels=sizes.channels,
+        layers_per_block=2,
+        transformer_layers_per_block=(1, *sizes.depth),
+        attention_head_dim=heads,
+        cross_attention_dim=sizes.context,
+        encoder_hid_dim=sizes.hidden,
+        encoder_hid_dim_type="text_proj",
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=256,
+        projection_class_embeddings_input_dim=sizes.hidden + 6 * 256,
+    )
+    return unet.eval()
+
+
+def random_vae(seed: int = 0) -> dict[str, Tensor]:
+    """A TAESD-shaped autoencoder under the names that the stock VAE loader reads."""
+    from diffusers import AutoencoderTiny
+
+    torch.manual_seed(seed)
+    state_dict = {"vae_scale": torch.tensor(1.0), "vae_shift": torch.tensor(0.0)}
+    for key, tensor in AutoencoderTiny().state_dict().items():
+        part, _, index, rest = key.split(".", 3)
+        offset = 1 if part == "decoder" else 0  # the decoder's clamp, a module without weights, is counted there
+        state_dict[f"taesd_{part}.{int(index) + offset}.{rest}"] = tensor
+    return state_dict
+
+
+def write(models: Path, sizes: Sizes = TINY) -> None:
+    """Write the three files under `models`; each appears whole or not at all."""
+    tokenizer = random_tokenizer()
+    pieces = sentencepiece.SentencePieceProcessor(model_proto=tokenizer).vocab_size()
+    makers = {
+        UNET_FILE: lambda: random_unet(sizes).state_dict(),
+        TEXT_ENCODER_FILE: lambda: (
+            random_chatglm3(sizes, pieces) | {"spiece_model": torch.frombuffer(bytearray(tokenizer), dtype=torch.uint8)}
+        ),
+        VAE_FILE: random_vae,
+    }
+    for name, make in makers.items():
+        path = models / name
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(".partial")
+            save_file(make(), partial)
+            partial.replace(path)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    write(Path(sys.argv[1]))

@@ -1,0 +1,144 @@
+"""What a state dict is, told from its keys and shapes alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+SIZE_EMBEDDING = 6 * 256  # height, width, crop top, crop left, target height, target width; each 256 sinusoids
+
+UNET_MARKERS = ("conv_in.weight", "input_blocks.0.0.weight")  # diffusers names, SD names
+CHATGLM_MARKER = "embedding.word_embeddings.weight"
+CHATGLM_UNUSED = ("output_layer.", "encoder.final_layernorm.", "prefix_encoder.")
+
+
+def strip_prefix(state_dict: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The entries under `prefix`, without it."""
+    return {key[len(prefix) :]: value for key, value in state_dict.items() if key.startswith(prefix)}
+
+
+def find_prefix(keys: Iterable[str], suffix: str) -> str | None:
+    """What stands before `suffix` in the first key that ends with it as a whole name; None where none does."""
+    for key in keys:
+        if key == suffix or key.endswith("." + suffix):
+            return key[: -len(suffix)]
+    return None
+
+
+def find_kolors_unet(state_dict: Mapping[str, Tensor]) -> str | None:
+    """The prefix of a Kolors UNet in `state_dict`, or None.
+
+    Kolors' mark among SDXL-shaped UNets: a Linear ``encoder_hid_proj``, and a label input as wide as the encoder's
+    hidden state plus the size embedding. A Kolors ControlNet has the same mark, but no output convolution.
+    """
+    prefix = find_prefix(state_dict, "encoder_hid_proj.weight")
+    if prefix is None:
+        return None
+    label = state_dict.get(prefix + "add_embedding.linear_1.weight", state_dict.get(prefix + "label_emb.0.0.weight"))
+    has_output = prefix + "conv_out.weight" in state_dict or prefix + "out.2.weight" in state_dict
+    hidden = state_dict[prefix + "encoder_hid_proj.weight"].shape[-1]
+    if label is None or not has_output or label.shape[-1] != hidden + SIZE_EMBEDDING:
+        return None
+    return prefix
+
+
+def find_chatglm3(state_dict: Mapping[str, Tensor]) -> str | None:
+    """The prefix of a ChatGLM3 text encoder in `state_dict`, or None."""
+    prefix = find_prefix(state_dict, CHATGLM_MARKER)
+    if prefix is None or prefix + "encoder.layers.0.self_attention.query_key_value.weight" not in state_dict:
+        return None
+    return prefix
+
+
+def extract_chatglm3(state_dict: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The encoder's tensors under their published names, without the parts Kolors never runs."""
+    encoder = strip_prefix(state_dict, prefix)
+    return {
+        key: value
+        for key, value in encoder.items()
+        if key.startswith(("embedding.", "encoder.", "rotary_pos_emb.")) and not key.startswith(CHATGLM_UNUSED)
+    }
+
+
+def is_quantized(state_dict: Mapping[str, Tensor]) -> bool:
+    """Whether matrices are stored as integers with a ``weight_scale``."""
+    return any(key.endswith(".weight_scale") for key in state_dict)
+
+
+def count_indices(keys: Iterable[str], prefix: str) -> int:
+    """Number of distinct N among keys of the form ``<prefix>N.``"""
+    return len({key[len(prefix) :].split(".", 1)[0] for key in keys if key.startswith(prefix)})
+
+
+def diffusers_unet_layout(keys: Iterable[str]) -> dict[str, Any]:
+    """Block counts of a UNet with diffusers' names, under the names of ComfyUI's UNet configuration."""
+    keys = list(keys)
+    blocks = range(count_indices(keys, "down_blocks."))
+    resnets = [count_indices(keys, f"down_blocks.{i}.resnets.") for i in blocks]
+    depth = [
+        count_indices(keys, f"down_blocks.{i}.attentions.{j}.transformer_blocks.")
+        for i in blocks
+        for j in range(resnets[i])
+    ]
+    depth_up = [
+        count_indices(keys, f"up_blocks.{i}.attentions.{j}.transformer_blocks.")
+        for i in blocks
+        for j in range(count_indices(keys, f"up_blocks.{i}.resnets."))
+    ]
+    return {
+        "num_res_blocks": resnets,
+        "channel_mult": [1] * len(blocks),  # only its length counts for the key names
+        "transformer_depth": depth,
+        "transformer_depth_output": depth_up[::-1],
+        "transformer_depth_middle": count_indices(keys, "mid_block.attentions.0.transformer_blocks."),
+    }
+
+
+def describe(state_dict: Mapping[str, Tensor]) -> str:
+    """Say in words what `state_dict` seems to be, for messages."""
+    keys = list(state_dict)
+
+    def has(*parts: str) -> bool:
+        return any(all(part in key for part in parts) for key in keys)
+
+    if has("lora_up") or has("lora_A") or has("lora.up") or has("lora_down") or has("hada_w1") or has("lokr_"):
+        return "a LoRA"
+    if find_chatglm3(state_dict) is not None:
+        return "a ChatGLM3 text encoder" + (" with integer weights" if is_quantized(state_dict) else "")
+    if find_kolors_unet(state_dict) is not None:
+        return "a Kolors UNet"
+    if has("control_model.") or has("controlnet_cond_embedding") or has("controlnet_down_blocks"):
+        return "a Kolors ControlNet" if has("encoder_hid_proj.weight") else "a ControlNet"
+    if has("ip_adapter.") or has("image_proj."):
+        return "an IP-Adapter"
+    unet = _describe_unet(state_dict)
+    if unet:
+        return unet
+    if has("vision_model."):
+        return "a CLIP vision model"
+    if has("text_model.") or has("transformer.resblocks"):
+        return "a CLIP text encoder"
+    if has("encoder.block.", "SelfAttention"):
+        return "a T5 text encoder"
+    if has("decoder.conv_in.weight") or has("taesd_decoder.") or has("first_stage_model."):
+        return "a VAE"
+    if has("double_blocks.") or has("joint_blocks.") or has("transformer_blocks."):
+        return "a diffusion transformer of another model family"
+    sample = ", ".join(keys[:3])
+    return f"an unknown model ({len(keys)} tensors: {sample}{', ...' if len(keys) > 3 else ''})"
+
+
+def _describe_unet(state_dict: Mapping[str, Tensor]) -> str | None:
+    """Name an SD-family UNet by the width of its text conditioning."""
+    for marker in UNET_MARKERS:
+        to_key = find_prefix(state_dict, "attn2.to_k.weight")
+        if find_prefix(state_dict, marker) is None or to_key is None:
+            continue
+        width = state_dict[to_key + "attn2.to_k.weight"].shape[-1]
+        family = {768: "an SD1.5", 1024: "an SD2", 1280: "an SDXL refiner", 2048: "an SDXL"}.get(width, "a")
+        kind = "UNet" if marker == "conv_in.weight" else "checkpoint or UNet"
+        layout = "diffusers" if marker == "conv_in.weight" else "SD"
+        return f"{family} {kind} with {layout} keys (text width {width}, no encoder_hid_proj)"
+    return None

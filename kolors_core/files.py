@@ -1,0 +1,158 @@
+"""Read weight files by what they contain, never by what they are called, and never execute them."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import struct
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from torch import Tensor
+
+from .errors import KolorsError
+
+# First bytes of files that people put into a model folder by mistake, and what to say about each.
+SIGNATURES = (
+    (b"\x89PNG", "a PNG picture"),
+    (b"\xff\xd8\xff", "a JPEG picture"),
+    (b"RIFF", "a WebP picture or a sound"),
+    (b"GGUF", "a GGUF file"),
+    (b"version https://git-lfs", "a Git LFS pointer: the download fetched the placeholder instead of the file"),
+    (b"<!DOCTYPE", "a web page: the download saved a login or error page instead of the file"),
+    (b"<html", "a web page: the download saved a login or error page instead of the file"),
+    (b"\x1f\x8b", "a gzip archive"),
+)
+
+
+def read_state_dict(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read the tensors of a safetensors file or of a torch pickle (weights only), memory-mapped, on the CPU.
+
+    Returns the tensors by key, and the file's metadata (empty for a pickle).
+    Raises FileNotFoundError, or KolorsError where the file is empty, cut short, of another kind, or wants to run code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path.name} is not in {path.parent}.")
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(64)
+    if size < 16:
+        raise KolorsError(f"{locate(path)} is empty ({size} bytes). Expected a weight file. Download it again.")
+    if head[8:9] == b"{":
+        return _read_safetensors(path, size)
+    if zipfile.is_zipfile(path) or head[:1] == b"\x80":
+        return _read_torch(path), {}
+    raise KolorsError(
+        f"{locate(path)} is {describe_signature(head)} ({size:,} bytes). Expected a .safetensors file, "
+        "or a .bin, .pt or .ckpt file of torch. Put the right file there."
+    )
+
+
+def _read_safetensors(path: Path, size: int) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            keys = file.keys()  # not a dictionary: the handle itself cannot be iterated
+            return {key: file.get_tensor(key) for key in keys}, file.metadata() or {}
+    except Exception as error:  # SafetensorError, and whatever torch says of an unknown dtype
+        raise KolorsError(
+            f"{locate(path)} is a damaged safetensors file of {size:,} bytes{_expected_size(path, size)}. "
+            f"Download it again. ({error})"
+        ) from error
+
+
+def _expected_size(path: Path, size: int) -> str:
+    """What the header says of a truncated file's size, in words."""
+    with path.open("rb") as file:
+        (header_size,) = struct.unpack("<Q", file.read(8))
+        if header_size > size - 8:
+            return f", too short for its header of {header_size:,}"
+        try:
+            header = json.loads(file.read(header_size))
+            end = max(entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__")
+        except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError):
+            return ", with an unreadable header"
+    expected = 8 + header_size + end
+    return f"; its header asks for {expected:,}" if expected != size else ""
+
+
+def _read_torch(path: Path) -> dict[str, Tensor]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        raise KolorsError(
+            f"{locate(path)} is a pickle that wants to run code or holds more than tensors. It was not executed. "
+            "Expected plain weights. Use the .safetensors file of the same model."
+        ) from error
+    except Exception as error:
+        raise KolorsError(f"{locate(path)} is a damaged torch file. Download it again. ({error})") from error
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    tensors = (
+        {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+        if isinstance(content, dict)
+        else {}
+    )
+    if not tensors:
+        raise KolorsError(f"{locate(path)} is a torch file without weights. Expected a dictionary of tensors.")
+    return tensors
+
+
+def read_config(path: str | Path, metadata: dict[str, str]) -> dict[str, Any]:
+    """The model's JSON configuration: ``config`` in the metadata, else ``<stem>.json`` or ``config.json`` beside it."""
+    path = Path(path)
+    if "config" in metadata:
+        return _parse_config(metadata["config"], f"the metadata of {locate(path)}")
+    for candidate in (path.with_suffix(".json"), path.with_name("config.json")):
+        if candidate.is_file():
+            return _parse_config(candidate.read_text(encoding="utf-8", errors="replace"), locate(candidate))
+    return {}
+
+
+def _parse_config(text: str, source: str) -> dict[str, Any]:
+    try:
+        config = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise KolorsError(
+            f"The configuration in {source} is not valid JSON ({error}). Mend it or remove it."
+        ) from error
+    if not isinstance(config, dict):
+        raise KolorsError(f"The configuration in {source} is a {type(config).__name__}. Expected a JSON object.")
+    return config
+
+
+def describe_signature(head: bytes) -> str:
+    """Name a file kind by its first bytes."""
+    for signature, name in SIGNATURES:
+        if head.startswith(signature):
+            return name
+    return "not a weight file"
+
+
+def locate(path: str | Path) -> str:
+    """A file and its folder, for messages."""
+    path = Path(path)
+    return f"{path.name} in {path.parent}"
+
+
+def check_tensors(expected: dict[str, Tensor], found: dict[str, Tensor], what: str, path: str | Path) -> None:
+    """Check that `found` holds every tensor of `expected` (meta tensors do) in its shape.
+
+    Raises KolorsError with the count and the first names of what is missing or of another shape.
+    """
+    missing = [key for key in expected if key not in found]
+    wrong = [
+        f"{key} is {list(found[key].shape)} instead of {list(tensor.shape)}"
+        for key, tensor in expected.items()
+        if key in found and found[key].shape != tensor.shape
+    ]
+    for names, problem in ((missing, "missing"), (wrong, "of the wrong shape")):
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            raise KolorsError(
+                f"{locate(path)} is an incomplete {what}: {len(names)} of {len(expected)} tensors are {problem} "
+                f"({', '.join(names[:3])}{more}). Download it again, or the file that belongs to this model."
+            )

@@ -1,0 +1,135 @@
+"""From a file to the host's MODEL, CLIP and VAE."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import comfy.model_detection
+import comfy.model_management
+import comfy.ops
+import comfy.sd
+import comfy.utils
+import torch
+from torch import Tensor
+
+from ..detect import describe, diffusers_unet_layout, find_chatglm3, find_kolors_unet, strip_prefix
+from ..errors import KolorsError, log
+from ..files import check_tensors, locate, read_config, read_state_dict
+from . import compat, paths, text_encoder
+from .unet import KolorsUNet
+
+#: What a user may choose to store weights in; "default" leaves it to the host and the file.
+WEIGHT_DTYPES = {
+    "fp32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+    "fp8_e4m3fn": torch.float8_e4m3fn,
+    "fp8_e4m3fn_fast": torch.float8_e4m3fn,
+    "fp8_e5m2": torch.float8_e5m2,
+}
+
+
+def load_unet(path: str, weight_dtype: str = "default"):
+    """Load a Kolors UNet from a file in diffusers' or in SD layout as a MODEL.
+
+    Raises KolorsError where the file is something else or incomplete.
+    """
+    started = time.perf_counter()
+    state_dict, metadata = read_state_dict(path)
+    unet = extract_unet(state_dict, path)
+    options = {"dtype": WEIGHT_DTYPES[weight_dtype]} if weight_dtype != "default" else {}
+    if weight_dtype == "fp8_e4m3fn_fast":
+        options["fp8_optimizations"] = True
+    model = compat.load_diffusion_model_state_dict(unet, options, metadata)
+    _log_load("UNet", path, model.model.get_dtype(), model.model_size(), started)
+    return model
+
+
+def extract_unet(state_dict: dict[str, Tensor], path: str) -> dict[str, Tensor]:
+    """The Kolors UNet of a file under SD names without a prefix, checked to be complete."""
+    prefix = find_kolors_unet(state_dict)
+    if prefix is None:
+        raise KolorsError(
+            f"{locate(path)} is {describe(state_dict)}. Expected a Kolors UNet, which has encoder_hid_proj.weight. "
+            f"Get {paths.SOURCES['diffusion_models']} ({paths.MIRRORS})."
+        )
+    unet = strip_prefix(state_dict, prefix)
+    if "conv_in.weight" in unet:
+        unet = _to_sd_names(unet)
+    check_tensors(_expected_unet(unet), unet, "Kolors UNet", path)
+    return unet
+
+
+def _to_sd_names(unet: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename diffusers' keys by the host's own table; encoder_hid_proj keeps its name."""
+    names = comfy.utils.unet_to_diffusers(diffusers_unet_layout(unet))
+    return {names.get(key, key): tensor for key, tensor in unet.items()}
+
+
+def _expected_unet(unet: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Names and shapes of the UNet that these tensors describe, without memory for it."""
+    layout = comfy.model_detection.detect_unet_config(unet, "")
+    if layout is None:
+        return {"input_blocks.0.0.weight": torch.empty(0, device="meta")}
+    layout["encoder_hid_dim"] = unet["encoder_hid_proj.weight"].shape[1]
+    model = KolorsUNet(
+        **layout, num_heads=-1, num_head_channels=64, device="meta", operations=comfy.ops.disable_weight_init
+    )
+    return model.state_dict()
+
+
+def load_text_encoder(path: str, weight_dtype: str = "default", device: str = "default"):
+    """Load a ChatGLM3 encoder as a CLIP; `device` "cpu" keeps it there whatever else the host has.
+
+    Raises KolorsError where the file is something else or incomplete, or no tokenizer is found.
+    """
+    started = time.perf_counter()
+    state_dict, metadata = read_state_dict(path)
+    prefix = find_chatglm3(state_dict)
+    if prefix is None:
+        raise KolorsError(
+            f"{locate(path)} is {describe(state_dict)}. Expected a ChatGLM3 text encoder. "
+            f"Get {paths.SOURCES['text_encoders']} ({paths.MIRRORS})."
+        )
+    encoder, config = text_encoder.prepare(state_dict, prefix, read_config(path, metadata), path)
+    tokenizer = paths.find_tokenizer(path, config.vocab_size, state_dict.get(paths.TOKENIZER_KEY))
+    options = {}
+    if device == "cpu":
+        options = {"load_device": torch.device("cpu"), "offload_device": torch.device("cpu")}
+    if weight_dtype == "default":
+        load_device = options.get("load_device", comfy.model_management.text_encoder_device())
+        dtype = text_encoder.default_dtype(encoder, load_device)
+    else:
+        dtype = WEIGHT_DTYPES[weight_dtype]
+    clip = text_encoder.build_clip(encoder, tokenizer, config, dtype, options)
+    _log_load("ChatGLM3 text encoder", path, dtype, clip.patcher.model_size(), started)
+    return clip
+
+
+def load_checkpoint(path: str):
+    """Load a checkpoint as (MODEL, CLIP or None, VAE); a diffusers UNet put there by mistake loads as well.
+
+    A VAE that the file does not have is the host's empty one, which says so when it is used.
+    Raises KolorsError where the file holds no Kolors UNet or an incomplete one.
+    """
+    started = time.perf_counter()
+    state_dict, metadata = read_state_dict(path)
+    unet = extract_unet(state_dict, path)
+    prefix = find_kolors_unet(state_dict)
+    rest = (
+        {key: tensor for key, tensor in state_dict.items() if not (prefix and key.startswith(prefix))} if prefix else {}
+    )
+    checkpoint = {f"model.diffusion_model.{key}": tensor for key, tensor in unet.items()} | rest
+    model, clip, vae, _ = comfy.sd.load_state_dict_guess_config(
+        checkpoint, output_clip=find_chatglm3(rest) is not None, metadata=metadata
+    )
+    _log_load("checkpoint", path, model.model.get_dtype(), model.model_size(), started)
+    return model, clip, vae
+
+
+def _log_load(what: str, path: str, dtype: torch.dtype, size: int, started: float) -> None:
+    log.info(
+        "[Kolors] %s %s: %s, %d MiB, %.1f s",
+        what, Path(path).name, str(dtype).removeprefix("torch."), size >> 20, time.perf_counter() - started,
+    )  # fmt: skip

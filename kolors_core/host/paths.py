@@ -1,0 +1,106 @@
+"""Where the user's files are: the host's model folders, the LLM folder of the earlier packs, and the tokenizer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import folder_paths
+import numpy
+from torch import Tensor
+
+from ..errors import KolorsError
+from ..tokenizer import ChatGLM3Tokenizer
+
+TOKENIZER_FILE = "tokenizer.model"
+TOKENIZER_KEY = "spiece_model"  # the host's name for a tokenizer stored among the tensors
+
+#: Where each kind of file can be had; printed when one is missing. Nothing is ever downloaded.
+SOURCES = {
+    "diffusion_models": "unet/diffusion_pytorch_model.fp16.safetensors of Kwai-Kolors/Kolors-diffusers",
+    "text_encoders": "chatglm3-fp16.safetensors of Kijai/ChatGLM3-safetensors",
+    "tokenizer": "text_encoder/tokenizer.model of Kwai-Kolors/Kolors",
+}
+MIRRORS = "huggingface.co, hf-mirror.com or modelscope.cn"
+
+
+def list_files(kind: str) -> list[str]:
+    """Names of the weight files of a kind, as the node's dropdown shows them."""
+    names = folder_paths.get_filename_list(kind)
+    if kind == "text_encoders":
+        names = names + [name for name in _list_llm() if name not in names]
+    return names
+
+
+def resolve(kind: str, name: str) -> str:
+    """The path behind a dropdown's name.
+
+    Raises FileNotFoundError that says where the file belongs and where to get it.
+    """
+    path = folder_paths.get_full_path(kind, name)
+    if path is None and kind == "text_encoders" and name in _list_llm():
+        path = next((str(folder / name) for folder in _llm_folders() if (folder / name).is_file()), None)
+    if path is None:
+        folders = "\n".join(map(str, folder_paths.get_folder_paths(kind)))
+        source = f" Get {SOURCES[kind]} ({MIRRORS})." if kind in SOURCES else ""
+        raise FileNotFoundError(
+            f"{name} was not found. It belongs into one of these folders:\n{folders}\n{source.strip()}"
+        )
+    return path
+
+
+def fingerprint(kind: str, name: str) -> str:
+    """Changes when the file behind a name does: path, time of change and size."""
+    try:
+        path = resolve(kind, name)
+        status = os.stat(path)
+    except OSError:
+        return f"{name} missing"
+    return f"{path} {status.st_mtime_ns} {status.st_size}"
+
+
+def find_tokenizer(path: str, embedding_rows: int, stored: Tensor | None = None) -> ChatGLM3Tokenizer:
+    """The tokenizer of an encoder: `stored` in its file, beside it, anywhere in text_encoders, or of another pack.
+
+    A tokenizer of another vocabulary than the `embedding_rows` is passed over.
+    Raises KolorsError that names the places and says where to get the file.
+    """
+    if stored is not None:
+        return ChatGLM3Tokenizer(stored.cpu().numpy().astype(numpy.uint8).tobytes(), f"{TOKENIZER_KEY} in {path}")
+    passed_over = []
+    for candidate in _tokenizer_candidates(Path(path).parent):
+        tokenizer = ChatGLM3Tokenizer.from_file(candidate)
+        if tokenizer.fits(embedding_rows):
+            return tokenizer
+        passed_over.append(f"{candidate} ({tokenizer.vocab_size:,} tokens, the encoder has {embedding_rows:,})")
+    found = f" Found, but made for another model: {'; '.join(passed_over)}." if passed_over else ""
+    raise KolorsError(
+        f"No tokenizer for {path}.{found} Put {TOKENIZER_FILE} (1,018,370 bytes) beside it, or anywhere in "
+        f"{folder_paths.get_folder_paths('text_encoders')[0]}. Get {SOURCES['tokenizer']} ({MIRRORS})."
+    )
+
+
+def _tokenizer_candidates(folder: Path) -> Iterator[Path]:
+    if (folder / TOKENIZER_FILE).is_file():
+        yield folder / TOKENIZER_FILE
+    for root in folder_paths.get_folder_paths("text_encoders"):
+        files, _ = folder_paths.recursive_search(root, [".git"]) if os.path.isdir(root) else ([], {})
+        yield from (Path(root, file) for file in sorted(files) if os.path.basename(file) == TOKENIZER_FILE)
+    for root in folder_paths.get_folder_paths("custom_nodes"):
+        yield from sorted(Path(root).glob(f"*/configs/tokenizer/{TOKENIZER_FILE}"))
+
+
+def _llm_folders() -> list[Path]:
+    """models/LLM, where the earlier packs kept the encoder, as far as it exists."""
+    known = folder_paths.get_folder_paths("LLM") if "LLM" in folder_paths.folder_names_and_paths else []
+    folders = [Path(folder) for folder in (*known, os.path.join(folder_paths.models_dir, "LLM"))]
+    return [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
+
+
+def _list_llm() -> list[str]:
+    names: list[str] = []
+    for folder in _llm_folders():
+        files, _ = folder_paths.recursive_search(str(folder), [".git"])
+        names += folder_paths.filter_files_extensions(files, folder_paths.supported_pt_extensions)
+    return sorted(set(names))

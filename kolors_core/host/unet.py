@@ -1,0 +1,137 @@
+"""The Kolors UNet as the host's SDXL model, recognised beside every other model the host knows.
+
+Kolors is SDXL with four changes: a Linear ``encoder_hid_proj`` before the cross attention (4096 -> 2048), a label input
+of 4096 + 1536, 1100 training steps, and a steeper end of the noise schedule.
+
+Sources: the Kolors technical report (2024); ``unet/config.json`` and ``scheduler/scheduler_config.json`` of
+Kwai-Kolors/Kolors-diffusers; diffusers' ``pipeline_kolors.py``.
+"""
+
+from __future__ import annotations
+
+import comfy.model_base
+import comfy.model_sampling
+import comfy.ops
+import comfy.supported_models
+import torch
+from comfy.ldm.modules.diffusionmodules.openaimodel import Timestep, UNetModel
+from comfy.supported_models_base import ClipTarget
+
+from ..detect import find_chatglm3, find_kolors_unet
+from ..errors import KolorsError
+from . import text_encoder
+
+SAMPLING_SETTINGS = {"beta_schedule": "linear", "linear_start": 0.00085, "linear_end": 0.014, "timesteps": 1100}
+LATENT_CELL = 8  # pixels per latent cell
+
+
+class KolorsUNet(UNetModel):
+    """The host's UNet, fed with ChatGLM3 states (batch, tokens, encoder_hid_dim) of any number of tokens."""
+
+    def __init__(
+        self,
+        *args,
+        encoder_hid_dim,
+        context_dim,
+        dtype=torch.float32,
+        device=None,
+        operations=comfy.ops.disable_weight_init,
+        **kwargs,
+    ):
+        super().__init__(*args, context_dim=context_dim, dtype=dtype, device=device, operations=operations, **kwargs)
+        self.encoder_hid_proj = operations.Linear(encoder_hid_dim, context_dim, dtype=dtype, device=device)
+
+    def forward(self, x, timesteps=None, context=None, *args, **kwargs):
+        return super().forward(x, timesteps, self.encoder_hid_proj(context), *args, **kwargs)
+
+
+class KolorsSampling(comfy.model_sampling.ModelSamplingDiscrete, comfy.model_sampling.EPS):
+    """The noise schedule: epsilon prediction over 1100 steps."""
+
+    def percent_to_sigma(self, percent):
+        """Sigma at a share of the schedule. The host counts on 1000 steps here, which would cut Kolors' first 9%."""
+        if percent <= 0.0:
+            return 999999999.9
+        if percent >= 1.0:
+            return 0.0
+        return self.sigma(torch.tensor((1.0 - percent) * (self.num_timesteps - 1))).item()
+
+
+class Kolors(comfy.model_base.SDXL):
+    """Kolors as a host model: SDXL's size embedding, our UNet and schedule, and checks of the conditioning's width."""
+
+    def __init__(self, model_config, model_type=comfy.model_base.ModelType.EPS, device=None):
+        # SDXL's own constructor knows no other UNet class, so its base is called; what it adds stands below.
+        comfy.model_base.BaseModel.__init__(self, model_config, model_type, device=device, unet_model=KolorsUNet)
+        self.embedder = Timestep(256)
+        self.noise_augmentor = None  # unCLIP conditioning, which Kolors has no weights for
+        self.model_sampling = KolorsSampling(model_config)
+
+    def extra_conds(self, **kwargs):
+        self._check_conditioning(kwargs.get("cross_attn"), kwargs.get("pooled_output"))
+        return super().extra_conds(**kwargs)
+
+    def encode_adm(self, **kwargs):
+        """Label input; a target size that nobody set is that of the latent, as in the reference."""
+        if (noise := kwargs.get("noise")) is not None:
+            kwargs.setdefault("target_height", noise.shape[2] * LATENT_CELL)
+            kwargs.setdefault("target_width", noise.shape[3] * LATENT_CELL)
+        return super().encode_adm(**kwargs)
+
+    def _check_conditioning(self, context, pooled):
+        expected = self.diffusion_model.encoder_hid_proj.in_features
+        for name, tensor in (("text states", context), ("pooled state", pooled)):
+            if tensor is None or tensor.shape[-1] != expected:
+                found = "none" if tensor is None else f"{tensor.shape[-1]} wide{_guess_encoder(tensor.shape[-1])}"
+                raise KolorsError(
+                    f"This Kolors model expects {name} {expected} wide; the conditioning has {found}. "
+                    "Encode the prompts with the CLIP of 'Load Kolors ChatGLM3 Text Encoder', "
+                    "and with the encoder that belongs to this UNet."
+                )
+
+
+def _guess_encoder(width: int) -> str:
+    known = {768: "SD1.5", 1024: "SD2", 2048: "SDXL", 1280: "SDXL", 4096: "ChatGLM3, or a T5"}
+    return f" (as of {known[width]})" if width in known else ""
+
+
+class KolorsConfig(comfy.supported_models.SDXL):
+    """How the host recognises, builds and saves a Kolors UNet; `unet_config` is what it read from the tensors."""
+
+    unet_config = {}
+    sampling_settings = SAMPLING_SETTINGS
+    text_encoder_key_prefix = ["text_encoders."]
+
+    @classmethod
+    def matches(cls, unet_config, state_dict=None, *prefix):
+        """Whether the host's reading of a file is a Kolors UNet; `prefix` is passed since 0.3.76."""
+        if state_dict is None or unet_config.get("context_dim") is None:
+            return False
+        return find_kolors_unet(state_dict) is not None
+
+    def get_model(self, state_dict, prefix="", device=None):
+        self.unet_config["encoder_hid_dim"] = state_dict[prefix + "encoder_hid_proj.weight"].shape[1]
+        model = Kolors(self, device=device)
+        if self.inpaint_model():
+            model.set_inpaint()
+        return model
+
+    def clip_target(self, state_dict={}):
+        """The text encoder inside a checkpoint, or None where there is none."""
+        prefix = find_chatglm3(state_dict)
+        if prefix is None:
+            return None
+        return ClipTarget(*text_encoder.checkpoint_target(state_dict, prefix))
+
+    def process_clip_state_dict(self, state_dict):
+        return text_encoder.from_checkpoint_keys(state_dict)
+
+    def process_clip_state_dict_for_saving(self, state_dict):
+        return text_encoder.to_checkpoint_keys(state_dict)
+
+
+def register() -> None:
+    """Let the stock loaders recognise Kolors. Additive: appended last, so every other model is found before it."""
+    models = comfy.supported_models.models
+    if not any(config.__module__ == __name__ for config in models):
+        models.append(KolorsConfig)

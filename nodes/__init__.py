@@ -1,0 +1,15 @@
+"""The nodes by ID. The IDs and input names are the public interface: saved workflows depend on them."""
+
+from .loaders import KolorsChatGLM3Loader, KolorsCheckpointLoader, KolorsUNETLoader
+from .prompt import KolorsPromptEncode
+
+NODE_CLASS_MAPPINGS = {
+    node.__name__: node
+    for node in (
+        KolorsUNETLoader,
+        KolorsChatGLM3Loader,
+        KolorsCheckpointLoader,
+        KolorsPromptEncode,
+    )
+}
+NODE_DISPLAY_NAME_MAPPINGS = {name: node.TITLE for name, node in NODE_CLASS_MAPPINGS.items()}

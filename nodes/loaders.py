@@ -1,0 +1,145 @@
+"""Nodes that read files."""
+
+from ..kolors_core.host import loaders, paths
+
+
+class KolorsUNETLoader:
+    TITLE = "Load Kolors UNet"
+    CATEGORY = "Kolors/loaders"
+    DESCRIPTION = (
+        "Loads a Kolors UNet (text to image with 4 channels, inpainting with 9) as an ordinary MODEL. "
+        "Diffusers files and SD-format files are told apart by their content."
+    )
+    SEARCH_ALIASES = ["kolors", "kolors unet", "kolors model", "可图", "可图模型", "加载可图", "快手可图"]
+    RETURN_TYPES = ("MODEL",)
+    RETURN_NAMES = ("model",)
+    OUTPUT_TOOLTIPS = ("The Kolors model, for KSampler and every other node that takes a MODEL.",)
+    FUNCTION = "load"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "unet_name": (
+                    paths.list_files("diffusion_models"),
+                    {
+                        "tooltip": "The Kolors UNet in models/diffusion_models or models/unet, for example "
+                        "diffusion_pytorch_model.fp16.safetensors (5.2 GB)."
+                    },
+                ),
+                "weight_dtype": (
+                    ["default", *loaders.WEIGHT_DTYPES],
+                    {
+                        "default": "default",
+                        "tooltip": "How the weights are stored in memory. default lets ComfyUI choose and is best; "
+                        "the fp8 types halve the memory (2.6 GB instead of 5.2) for a small loss of detail.",
+                    },
+                ),
+            }
+        }
+
+    @classmethod
+    def IS_CHANGED(cls, unet_name, **kwargs):
+        return paths.fingerprint("diffusion_models", unet_name)
+
+    def load(self, unet_name, weight_dtype):
+        return (loaders.load_unet(paths.resolve("diffusion_models", unet_name), weight_dtype),)
+
+
+class KolorsChatGLM3Loader:
+    TITLE = "Load Kolors ChatGLM3 Text Encoder"
+    CATEGORY = "Kolors/loaders"
+    DESCRIPTION = (
+        "Loads ChatGLM3-6B, the Chinese and English text encoder of Kolors, as an ordinary CLIP. Its tokenizer.model "
+        "is found in the file itself, beside it, or anywhere in models/text_encoders."
+    )
+    SEARCH_ALIASES = [
+        "kolors",
+        "kolors clip",
+        "chatglm",
+        "chatglm3",
+        "text encoder",
+        "可图",
+        "文本编码器",
+        "加载文本编码器",
+    ]
+    RETURN_TYPES = ("CLIP",)
+    RETURN_NAMES = ("clip",)
+    OUTPUT_TOOLTIPS = ("The text encoder, for CLIP Text Encode and Kolors Prompt Encode.",)
+    FUNCTION = "load"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "text_encoder_name": (
+                    paths.list_files("text_encoders"),
+                    {
+                        "tooltip": "The ChatGLM3 encoder in models/text_encoders, models/clip or models/LLM, "
+                        "for example chatglm3-fp16.safetensors (12.5 GB)."
+                    },
+                ),
+                "weight_dtype": (
+                    ["default", *(name for name in loaders.WEIGHT_DTYPES if name != "fp8_e4m3fn_fast")],
+                    {
+                        "default": "default",
+                        "tooltip": "How the weights are stored in memory. default keeps what the file has "
+                        "(12.5 GB in fp16); fp8_e4m3fn takes half of that for slightly different images.",
+                    },
+                ),
+            },
+            "optional": {
+                "device": (
+                    ["default", "cpu"],
+                    {
+                        "default": "default",
+                        "advanced": True,
+                        "tooltip": "default lets ComfyUI decide; cpu saves video memory but is far slower.",
+                    },
+                ),
+            },
+        }
+
+    @classmethod
+    def IS_CHANGED(cls, text_encoder_name, **kwargs):
+        return paths.fingerprint("text_encoders", text_encoder_name)
+
+    def load(self, text_encoder_name, weight_dtype, device="default"):
+        path = paths.resolve("text_encoders", text_encoder_name)
+        return (loaders.load_text_encoder(path, weight_dtype, device),)
+
+
+class KolorsCheckpointLoader:
+    TITLE = "Load Kolors Checkpoint"
+    CATEGORY = "Kolors/loaders"
+    DESCRIPTION = (
+        "Loads a Kolors checkpoint: the UNet, and the text encoder and the VAE where the file has them. "
+        "A diffusers UNet that was put into models/checkpoints loads as well."
+    )
+    SEARCH_ALIASES = ["kolors", "kolors checkpoint", "可图", "可图大模型", "加载检查点", "加载可图"]
+    RETURN_TYPES = ("MODEL", "CLIP", "VAE")
+    RETURN_NAMES = ("model", "clip", "vae")
+    OUTPUT_TOOLTIPS = (
+        "The Kolors model.",
+        "The text encoder inside the file; empty where it has none, then use Load Kolors ChatGLM3 Text Encoder.",
+        "The VAE inside the file; where it has none, use Load VAE.",
+    )
+    FUNCTION = "load"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "ckpt_name": (
+                    paths.list_files("checkpoints"),
+                    {"tooltip": "A Kolors checkpoint in models/checkpoints, SD format (model.diffusion_model. keys)."},
+                ),
+            }
+        }
+
+    @classmethod
+    def IS_CHANGED(cls, ckpt_name):
+        return paths.fingerprint("checkpoints", ckpt_name)
+
+    def load(self, ckpt_name):
+        return loaders.load_checkpoint(paths.resolve("checkpoints", ckpt_name))
