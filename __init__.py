@@ -1,11 +1,10 @@
 """ComfyUI-Kolors: the bilingual text-to-image model Kolors as an ordinary ComfyUI model."""
 
-if __package__:  # not when a test runner imports this folder's __init__ on its own
-    from .kolors_core.host.unet import register
-    from .nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
+from .kolors_core.host.unet import register
+from .nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 
-    register()
+register()
 
-    WEB_DIRECTORY = "./web"
+WEB_DIRECTORY = "./web"
 
-    __all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS", "WEB_DIRECTORY"]
+__all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS", "WEB_DIRECTORY"]

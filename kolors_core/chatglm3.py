@@ -66,7 +66,7 @@ class ChatGLM3Config:
         num_groups, odd = divmod(qkv_rows - hidden_size, 2 * head_dim)
         if odd or num_groups < 1 or hidden_size % head_dim:
             raise KolorsError(
-                f"The head size {head_dim} does not divide this text encoder: hidden size {hidden_size}, "
+                f"A head size {head_dim} does not fit this text encoder: hidden size {hidden_size}, "
                 f"{qkv_rows} rows of query_key_value. Put ChatGLM's config.json (with kv_channels) beside the file."
             )
         return cls(

@@ -81,7 +81,10 @@ def _expected_size(path: Path, size: int) -> str:
 
 def _read_torch(path: Path) -> dict[str, Tensor]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with path.open("rb") as file:
+            misnamed = path.suffix == ".safetensors"  # torch goes by this name, and maps only what it opens itself
+            mmap = zipfile.is_zipfile(path) and not misnamed
+            content = torch.load(file if misnamed else path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         raise KolorsError(
             f"{locate(path)} is a pickle that wants to run code or holds more than tensors. It was not executed. "
@@ -91,11 +94,8 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
         raise KolorsError(f"{locate(path)} is a damaged torch file. Download it again. ({error})") from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
-    tensors = (
-        {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
-        if isinstance(content, dict)
-        else {}
-    )
+    entries = content.items() if isinstance(content, dict) else ()
+    tensors = {str(key): value for key, value in entries if isinstance(value, Tensor)}
     if not tensors:
         raise KolorsError(f"{locate(path)} is a torch file without weights. Expected a dictionary of tensors.")
     return tensors

@@ -46,11 +46,13 @@ class Tokens(NamedTuple):
 class ChatGLM3Tokenizer:
     """SentencePiece with ChatGLM3's prefix.
 
-    model: the bytes of ``tokenizer.model``. Raises KolorsError where they are not a SentencePiece model.
+    model: the bytes of ``tokenizer.model``. source: where they come from, for messages.
+    Raises KolorsError where they are not a SentencePiece model.
     """
 
     def __init__(self, model: bytes, source: str = "tokenizer.model"):
         self.model = model
+        self.source = source
         try:
             self.processor = sentencepiece.SentencePieceProcessor(model_proto=model)
         except Exception as error:  # sentencepiece raises several types, RuntimeError among them

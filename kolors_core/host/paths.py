@@ -63,18 +63,22 @@ def fingerprint(kind: str, name: str) -> str:
 def find_tokenizer(path: str, embedding_rows: int, stored: Tensor | None = None) -> ChatGLM3Tokenizer:
     """The tokenizer of an encoder: `stored` in its file, beside it, anywhere in text_encoders, or of another pack.
 
-    A tokenizer of another vocabulary than the `embedding_rows` is passed over.
+    A damaged one, or one of another vocabulary than the `embedding_rows`, is passed over.
     Raises KolorsError that names the places and says where to get the file.
     """
     if stored is not None:
         return ChatGLM3Tokenizer(stored.cpu().numpy().astype(numpy.uint8).tobytes(), f"{TOKENIZER_KEY} in {path}")
     passed_over = []
     for candidate in _tokenizer_candidates(Path(path).parent):
-        tokenizer = ChatGLM3Tokenizer.from_file(candidate)
+        try:
+            tokenizer = ChatGLM3Tokenizer.from_file(candidate)
+        except KolorsError:
+            passed_over.append(f"{candidate} (damaged)")
+            continue
         if tokenizer.fits(embedding_rows):
             return tokenizer
         passed_over.append(f"{candidate} ({tokenizer.vocab_size:,} tokens, the encoder has {embedding_rows:,})")
-    found = f" Found, but made for another model: {'; '.join(passed_over)}." if passed_over else ""
+    found = f" Found, but of no use: {'; '.join(passed_over)}." if passed_over else ""
     raise KolorsError(
         f"No tokenizer for {path}.{found} Put {TOKENIZER_FILE} (1,018,370 bytes) beside it, or anywhere in "
         f"{folder_paths.get_folder_paths('text_encoders')[0]}. Get {SOURCES['tokenizer']} ({MIRRORS})."

@@ -1,0 +1,115 @@
+"""Finding files and the tokenizer in the host's folders."""
+
+import os
+
+import pytest
+from comfyui_kolors.demo.random_models import random_tokenizer
+from comfyui_kolors.kolors_core.errors import KolorsError
+from comfyui_kolors.kolors_core.tokenizer import ChatGLM3Tokenizer
+
+pytestmark = pytest.mark.host
+
+MODEL = random_tokenizer()
+ROWS = 512
+
+
+@pytest.fixture
+def paths():
+    from comfyui_kolors.kolors_core.host import paths
+
+    return paths
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """The host's own folders, emptied of what a test puts there."""
+    import shutil
+
+    import folder_paths
+
+    before = {root: set(os.listdir(root)) if os.path.isdir(root) else set() for root in _roots(folder_paths)}
+    yield folder_paths
+    folder_paths.filename_list_cache.clear()
+    for root, names in before.items():
+        for name in set(os.listdir(root)) - names if os.path.isdir(root) else ():
+            path = os.path.join(root, name)
+            shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
+
+
+def _roots(folder_paths):
+    return [*folder_paths.get_folder_paths("text_encoders"), os.path.join(folder_paths.models_dir, "LLM"),
+            *folder_paths.get_folder_paths("custom_nodes")]  # fmt: skip
+
+
+def put(path, content=b"x" * 20):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "wb") as file:
+        file.write(content)
+    return path
+
+
+def test_text_encoders_are_listed_from_the_llm_folder_too(paths, folders):
+    text_encoders, llm = folders.get_folder_paths("text_encoders")[0], os.path.join(folders.models_dir, "LLM")
+    put(os.path.join(text_encoders, "a.safetensors"))
+    put(os.path.join(llm, "checkpoints", "b.safetensors"))
+    put(os.path.join(llm, "readme.txt"))
+    listed = paths.list_files("text_encoders")
+    assert "a.safetensors" in listed
+    assert os.path.join("checkpoints", "b.safetensors") in listed
+    assert not [name for name in listed if name.endswith(".txt")]
+    found = paths.resolve("text_encoders", os.path.join("checkpoints", "b.safetensors"))
+    assert found == os.path.join(llm, "checkpoints", "b.safetensors")
+
+
+def test_the_llm_folder_is_not_a_way_out(paths, folders):
+    put(os.path.join(folders.models_dir, "LLM", "b.safetensors"))
+    put(os.path.join(folders.models_dir, "secret.safetensors"))
+    with pytest.raises(FileNotFoundError):
+        paths.resolve("text_encoders", os.path.join("..", "secret.safetensors"))
+
+
+@pytest.mark.parametrize(("kind", "source"), [("diffusion_models", "Kolors-diffusers"), ("text_encoders", "ChatGLM3")])
+def test_a_missing_file_names_its_folders_and_where_to_get_it(paths, kind, source):
+    with pytest.raises(FileNotFoundError, match=f"(?s)gone.safetensors was not found.*models.*{source}.*huggingface"):
+        paths.resolve(kind, "gone.safetensors")
+
+
+def test_the_fingerprint_follows_the_file(paths, folders):
+    path = put(os.path.join(folders.get_folder_paths("text_encoders")[0], "a.safetensors"))
+    first = paths.fingerprint("text_encoders", "a.safetensors")
+    assert paths.fingerprint("text_encoders", "a.safetensors") == first
+    put(path, b"y" * 21)
+    assert paths.fingerprint("text_encoders", "a.safetensors") != first
+    os.remove(path)
+    assert "missing" in paths.fingerprint("text_encoders", "a.safetensors")
+
+
+def test_the_tokenizer_is_found_in_order(paths, folders, tmp_path):
+    """From the last place to the first: each found one is preferred to those before."""
+    import torch
+
+    encoder = str(tmp_path / "encoder.safetensors")
+    with pytest.raises(KolorsError, match=r"No tokenizer for .*encoder\.safetensors.*tokenizer\.model.*Kwai-Kolors"):
+        paths.find_tokenizer(encoder, ROWS)
+    pack = folders.get_folder_paths("custom_nodes")[0]
+    places = [
+        os.path.join(pack, "some-pack", "configs", "tokenizer", "tokenizer.model"),
+        os.path.join(folders.get_folder_paths("text_encoders")[0], "sub", "folder", "tokenizer.model"),
+        os.path.join(tmp_path, "tokenizer.model"),
+    ]
+    for place in places:
+        put(place, MODEL)
+        assert paths.find_tokenizer(encoder, ROWS).source == place
+    stored = torch.frombuffer(bytearray(MODEL), dtype=torch.uint8)
+    assert paths.find_tokenizer(encoder, ROWS, stored).source == f"spiece_model in {encoder}"
+
+
+def test_a_tokenizer_of_another_model_is_passed_over(paths, folders, tmp_path):
+    encoder = str(tmp_path / "encoder.safetensors")
+    put(str(tmp_path / "tokenizer.model"), MODEL)
+    size = ChatGLM3Tokenizer(MODEL).vocab_size
+    with pytest.raises(KolorsError, match=f"of no use: .*{size} tokens, the encoder has 65,024"):
+        paths.find_tokenizer(encoder, 65024)
+    put(os.path.join(folders.get_folder_paths("text_encoders")[0], "tokenizer.model"), b"garbage")
+    with pytest.raises(KolorsError, match=r"tokenizer\.model \(damaged\)"):
+        paths.find_tokenizer(encoder, 65024)

@@ -1,0 +1,138 @@
+"""Reading weight files: by content, with clear errors, and never executing anything."""
+
+import json
+import os
+import pickle
+import struct
+
+import pytest
+import torch
+from comfyui_kolors.kolors_core.errors import KolorsError
+from comfyui_kolors.kolors_core.files import check_tensors, read_config, read_state_dict
+from safetensors.torch import save, save_file
+
+TENSORS = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4, dtype=torch.float16)}
+
+
+def assert_read(path, metadata=None):
+    state_dict, found = read_state_dict(path)
+    assert state_dict.keys() == TENSORS.keys()
+    assert all(torch.equal(state_dict[key], tensor) for key, tensor in TENSORS.items())
+    assert found == (metadata or {})
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "b.bin", "名字 with space 🐱.sft"])
+def test_safetensors_under_any_name(tmp_path, name):
+    save_file(TENSORS, tmp_path / name, metadata={"config": "{}"})
+    assert_read(tmp_path / name, {"config": "{}"})
+
+
+@pytest.mark.parametrize("name", ["a.bin", "b.ckpt", "c.safetensors"])
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("nested", [True, False])
+def test_torch_files_under_any_name(tmp_path, name, zipped, nested):
+    content = {"state_dict": TENSORS, "epoch": 3} if nested else TENSORS
+    torch.save(content, tmp_path / name, _use_new_zipfile_serialization=zipped)
+    assert_read(tmp_path / name)
+
+
+class Attack:
+    """A pickle that would create a file when it is loaded carelessly."""
+
+    def __init__(self, canary):
+        self.canary = canary
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.canary),)
+
+
+@pytest.mark.parametrize("name", ["evil.bin", "evil.ckpt", "evil.safetensors"])
+@pytest.mark.parametrize("plain", [True, False])
+def test_a_pickle_with_code_is_named_and_not_executed(tmp_path, name, plain):
+    content = {"weight": torch.ones(2), "evil": Attack(tmp_path / "canary")}
+    if plain:
+        (tmp_path / name).write_bytes(pickle.dumps({"evil": Attack(tmp_path / "canary")}))
+    else:
+        torch.save(content, tmp_path / name)
+    with pytest.raises(KolorsError, match=f"{name} in .* is a pickle that wants to run code"):
+        read_state_dict(tmp_path / name)
+    assert not (tmp_path / "canary").exists()
+    pickle.loads(pickle.dumps(Attack(tmp_path / "canary")))  # the canary does sing when the code runs
+    assert (tmp_path / "canary").exists()
+
+
+BAD_FILES = {
+    "empty": (b"", r"is empty \(0 bytes\)"),
+    "png": (b"\x89PNG\r\n\x1a\n" + bytes(100), "is a PNG picture"),
+    "jpeg": (b"\xff\xd8\xff\xe0" + bytes(100), "is a JPEG picture"),
+    "html": (b"<!DOCTYPE html><html>" + bytes(100), "is a web page"),
+    "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "is a Git LFS pointer"),
+    "gguf": (b"GGUF" + bytes(100), "is a GGUF file"),
+    "zeros": (bytes(1000), "is not a weight file"),
+    "text": (b"hello world, this is not a model", "is not a weight file"),
+    "huge header": (struct.pack("<Q", 2**60) + b"{" + bytes(100), "damaged safetensors file of 109 bytes, too short"),
+    "broken header": (struct.pack("<Q", 8) + b"{broken}" + bytes(20), "damaged safetensors file.*unreadable header"),
+    "deep header": (struct.pack("<Q", 10**5) + b'{"a":' + b"[" * (10**5 - 5) + bytes(9), "damaged safetensors file"),
+    "truncated zip": (b"PK\x03\x04" + bytes(100), "is not a weight file"),
+    "truncated pickle": (b"\x80\x02}q\x00" + bytes(20), "wants to run code or holds more than tensors|damaged torch"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FILES)
+def test_a_bad_file_is_named(tmp_path, case):
+    content, message = BAD_FILES[case]
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(KolorsError, match=message) as error:
+        read_state_dict(path)
+    assert "model.safetensors" in str(error.value)
+    assert str(tmp_path) in str(error.value)
+
+
+@pytest.mark.parametrize("keep", [9, 20, 100, -1, -10])
+def test_a_truncated_file_names_both_sizes(tmp_path, keep):
+    whole = save({"x": torch.ones(100)})
+    path = tmp_path / "cut.safetensors"
+    path.write_bytes(whole[:keep])
+    with pytest.raises(KolorsError, match=r"cut\.safetensors in .*(damaged|empty).*Download it again") as error:
+        read_state_dict(path)
+    if keep < 0:
+        assert f"file of {len(whole) + keep:,} bytes; its header asks for {len(whole):,}" in str(error.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"gone\.safetensors is not in"):
+        read_state_dict(tmp_path / "gone.safetensors")
+
+
+def test_a_torch_file_without_weights(tmp_path):
+    torch.save({"epoch": 3}, tmp_path / "a.ckpt")
+    with pytest.raises(KolorsError, match="without weights"):
+        read_state_dict(tmp_path / "a.ckpt")
+
+
+def test_configuration_is_found_in_order(tmp_path):
+    path = tmp_path / "model.safetensors"
+    assert read_config(path, {}) == {}
+    (tmp_path / "config.json").write_text(json.dumps({"from": "folder"}))
+    assert read_config(path, {}) == {"from": "folder"}
+    (tmp_path / "model.json").write_text(json.dumps({"from": "name"}))
+    assert read_config(path, {}) == {"from": "name"}
+    assert read_config(path, {"config": '{"from": "metadata"}'}) == {"from": "metadata"}
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "[" * 100_000, ""])
+def test_a_bad_configuration_is_named(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(KolorsError, match=r"config\.json in"):
+        read_config(tmp_path / "model.safetensors", {})
+
+
+def test_missing_and_misshapen_tensors_are_counted_and_named():
+    expected = {f"layer.{i}": torch.empty(2, 3, device="meta") for i in range(6)}
+    good = {f"layer.{i}": torch.zeros(2, 3) for i in range(6)}
+    check_tensors(expected, good | {"extra": torch.zeros(1)}, "thing", "folder/file")
+    with pytest.raises(KolorsError, match=r"incomplete thing: 5 of 6 tensors are missing \(layer.1.*and 2 more"):
+        check_tensors(expected, {"layer.0": good["layer.0"]}, "thing", "folder/file")
+    with pytest.raises(KolorsError, match=r"1 of 6 tensors are of the wrong shape \(layer.2 is \[3\] instead of"):
+        check_tensors(expected, good | {"layer.2": torch.zeros(3)}, "thing", "folder/file")

@@ -1,0 +1,49 @@
+"""The reference implementation, diffusers' Kolors classes, at the sizes of the tests."""
+
+from __future__ import annotations
+
+import torch
+from comfyui_kolors.demo.random_models import MID, TINY, Sizes, random_chatglm3
+from diffusers.pipelines.kolors.text_encoder import ChatGLMConfig, ChatGLMModel
+
+SIZES = {"tiny": TINY, "mid": MID}
+TOLERANCE = 1e-4  # relative L2, float32
+
+
+def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """Relative L2 distance, in double precision."""
+    found, expected = found.double(), expected.double()
+    return ((found - expected).norm() / expected.norm()).item()
+
+
+def build_chatglm3(sizes: Sizes, pieces: int = 471) -> ChatGLMModel:
+    """The reference's text encoder with the random weights of `random_chatglm3`."""
+    state_dict = random_chatglm3(sizes, pieces)
+    config = ChatGLMConfig(
+        num_layers=sizes.layers,
+        padded_vocab_size=state_dict["embedding.word_embeddings.weight"].shape[0],
+        hidden_size=sizes.hidden,
+        ffn_hidden_size=sizes.ffn,
+        kv_channels=sizes.head_dim,
+        num_attention_heads=sizes.hidden // sizes.head_dim,
+        multi_query_attention=True,
+        multi_query_group_num=sizes.groups,
+        add_qkv_bias=True,
+        add_bias_linear=False,
+        seq_length=8192,
+        original_rope=True,
+        torch_dtype=torch.float32,
+    )
+    model = ChatGLMModel(config).eval()
+    model.load_state_dict(state_dict)
+    return model
+
+
+@torch.no_grad()
+def encode(model: ChatGLMModel, prompts: list[list[int]], rows: int = 256) -> tuple[torch.Tensor, torch.Tensor]:
+    """Context (p, rows, h) and pooled (p, h) as diffusers' pipeline takes them, of token lists with prefix."""
+    ids = torch.tensor([[0] * (rows - len(p)) + p for p in prompts])
+    mask = torch.tensor([[0] * (rows - len(p)) + [1] * len(p) for p in prompts])
+    positions = torch.tensor([[0] * (rows - len(p)) + list(range(len(p))) for p in prompts])
+    output = model(input_ids=ids, attention_mask=mask, position_ids=positions, output_hidden_states=True)
+    return output.hidden_states[-2].permute(1, 0, 2), output.hidden_states[-1][-1]
