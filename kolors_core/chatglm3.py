@@ -69,10 +69,16 @@ class ChatGLM3Config:
                 f"A head size {head_dim} does not fit this text encoder: hidden size {hidden_size}, "
                 f"{qkv_rows} rows of query_key_value. Put ChatGLM's config.json (with kv_channels) beside the file."
             )
+        num_layers = count_layers(state_dict)
+        if num_layers < int(config.get("num_layers", num_layers)):
+            raise KolorsError(
+                f"The file has {num_layers} of the {config['num_layers']} layers that its config.json names: "
+                "it is a part of a text encoder. Put all its parts and their .index.json into one folder."
+            )
         return cls(
             vocab_size=vocab_size,
             hidden_size=hidden_size,
-            num_layers=count_layers(state_dict),
+            num_layers=num_layers,
             head_dim=head_dim,
             num_groups=num_groups,
             ffn_size=state_dict["encoder.layers.0.mlp.dense_h_to_4h.weight"].shape[0] // 2,

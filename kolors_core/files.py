@@ -31,10 +31,39 @@ SIGNATURES = (
 def read_state_dict(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read the tensors of a safetensors file or of a torch pickle (weights only), memory-mapped, on the CPU.
 
-    Returns the tensors by key, and the file's metadata (empty for a pickle).
+    Of a file that an index beside it names as a shard, all shards are read.
+    Returns the tensors by key, and the file's metadata (empty for a pickle or shards).
     Raises FileNotFoundError, or KolorsError where the file is empty, cut short, of another kind, or wants to run code.
     """
     path = Path(path)
+    shards = find_shards(path)
+    if not shards:
+        return _read_file(path)
+    return {key: tensor for shard in shards for key, tensor in _read_file(shard)[0].items()}, {}
+
+
+def find_shards(path: Path) -> list[Path]:
+    """All files of the sharded model that `path` is a part of by a Hugging Face index beside it; empty where none is.
+
+    Raises KolorsError where one of them is missing.
+    """
+    for index in sorted(path.parent.glob("*.index.json")):
+        try:
+            names = {Path(name).name for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OSError):
+            continue  # not the index of this model, or of no use
+        if path.name in names:
+            missing = sorted(name for name in names if not path.with_name(name).is_file())
+            if missing:
+                raise KolorsError(
+                    f"{locate(path)} is one of {len(names)} files of a model; {', '.join(missing)} missing there. "
+                    "Download the missing files into the same folder, or take a single-file version of the model."
+                )
+            return [path.with_name(name) for name in sorted(names)]
+    return []
+
+
+def _read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if not path.is_file():
         raise FileNotFoundError(f"{path.name} is not in {path.parent}.")
     size = path.stat().st_size

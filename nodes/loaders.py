@@ -24,7 +24,7 @@ class KolorsUNETLoader:
                     paths.list_files("diffusion_models"),
                     {
                         "tooltip": "The Kolors UNet in models/diffusion_models or models/unet, for example "
-                        "diffusion_pytorch_model.fp16.safetensors (5.2 GB)."
+                        "diffusion_pytorch_model.fp16.safetensors (5.2 GB); rename it freely."
                     },
                 ),
                 "weight_dtype": (
@@ -32,7 +32,8 @@ class KolorsUNETLoader:
                     {
                         "default": "default",
                         "tooltip": "How the weights are stored in memory. default lets ComfyUI choose and is best; "
-                        "the fp8 types halve the memory (2.6 GB instead of 5.2) for a small loss of detail.",
+                        "the fp8 types take half of fp16 (2.6 GB instead of 5.2) for a small loss of detail; "
+                        "_fast also computes in fp8 where the device can.",
                     },
                 ),
             }
@@ -51,7 +52,7 @@ class KolorsChatGLM3Loader:
     CATEGORY = "Kolors/loaders"
     DESCRIPTION = (
         "Loads ChatGLM3-6B, the Chinese and English text encoder of Kolors, as an ordinary CLIP. Its tokenizer.model "
-        "is found in the file itself, beside it, or anywhere in models/text_encoders."
+        "is found in the file itself, beside it, or anywhere in models/text_encoders or models/clip."
     )
     SEARCH_ALIASES = [
         "kolors",
@@ -132,7 +133,7 @@ class KolorsCheckpointLoader:
             "required": {
                 "ckpt_name": (
                     paths.list_files("checkpoints"),
-                    {"tooltip": "A Kolors checkpoint in models/checkpoints, SD format (model.diffusion_model. keys)."},
+                    {"tooltip": "A Kolors checkpoint in models/checkpoints, in SD or diffusers layout."},
                 ),
             }
         }

@@ -4,14 +4,8 @@ from ..kolors_core.host import conditioning
 
 
 def _pixels(tooltip):
-    return "INT", {
-        "default": 0,
-        "min": 0,
-        "max": 16384,
-        "step": 8,
-        "advanced": True,
-        "tooltip": f"{tooltip} In pixels.",
-    }
+    tooltip = f"In pixels. {tooltip}"
+    return "INT", {"default": 0, "min": 0, "max": 16384, "step": 8, "advanced": True, "tooltip": tooltip}
 
 
 class KolorsPromptEncode:
@@ -52,12 +46,12 @@ class KolorsPromptEncode:
                 ),
             },
             "optional": {
-                "width": _pixels("Width of the picture the prompt is imagined in. 0 = the latent's width."),
-                "height": _pixels("Height of the picture the prompt is imagined in. 0 = the latent's height."),
-                "crop_w": _pixels("How much of that picture is cut off on the left. 0 keeps the subject whole."),
-                "crop_h": _pixels("How much of that picture is cut off at the top. 0 keeps the subject whole."),
-                "target_width": _pixels("Width the model aims at. 0 = the latent's width."),
-                "target_height": _pixels("Height the model aims at. 0 = the latent's height."),
+                "width": _pixels("Width of the original picture that the model should think of. 0 = the latent's."),
+                "height": _pixels("Height of the original picture that the model should think of. 0 = the latent's."),
+                "crop_w": _pixels("How much of that picture was cut off on the left. 0 keeps the subject whole."),
+                "crop_h": _pixels("How much of that picture was cut off at the top. 0 keeps the subject whole."),
+                "target_width": _pixels("Width that the model aims at. 0 = the latent's."),
+                "target_height": _pixels("Height that the model aims at. 0 = the latent's."),
                 "max_tokens": (
                     "INT",
                     {
@@ -66,8 +60,8 @@ class KolorsPromptEncode:
                         "max": 4096,
                         "step": 256,
                         "advanced": True,
-                        "tooltip": "Tokens after which a prompt is cut. 256 is what Kolors was trained with and enough "
-                        "for a long paragraph; more makes each sampling step a little slower.",
+                        "tooltip": "Tokens after which a prompt is cut. 256 is what Kolors was trained with: about 350 "
+                        "Chinese characters or 200 English words. More makes each sampling step a little slower.",
                     },
                 ),
             },
