@@ -134,6 +134,9 @@ def random_vae(seed: int = 0) -> dict[str, Tensor]:
         part, _, index, rest = key.split(".", 3)
         offset = 1 if part == "decoder" else 0  # the decoder's clamp, a module without weights, is counted there
         state_dict[f"taesd_{part}.{int(index) + offset}.{rest}"] = tensor
+    *_, weight, bias = (key for key in state_dict if key.startswith("taesd_decoder."))
+    state_dict[weight] = state_dict[weight] * 12  # the picture would be all but black
+    state_dict[bias] = torch.full_like(state_dict[bias], 0.5)
     return state_dict
 
 
