@@ -103,8 +103,8 @@ class KolorsConfig(comfy.supported_models.SDXL):
     text_encoder_key_prefix = ["text_encoders."]
 
     @classmethod
-    def matches(cls, unet_config, state_dict=None, *prefix):
-        """Whether the host's reading of a file is a Kolors UNet; `prefix` is passed since 0.3.76."""
+    def matches(cls, unet_config, state_dict=None, unet_key_prefix=""):
+        """Whether the host's reading of a file is a Kolors UNet; newer hosts pass its prefix as well."""
         if state_dict is None or unet_config.get("context_dim") is None:
             return False
         return find_kolors_unet(state_dict) is not None

