@@ -25,6 +25,8 @@ from torch import Tensor, nn
 from .errors import KolorsError
 from .tokenizer import PAD_ID
 
+PARTS = "Download it again; of a sharded model put all parts and their .index.json into one folder."
+
 #: attention(query, key, value, bias) -> (1, a, r, d); query (1, a, q, d), key and value (1, a, r, d), bias (q, r)
 Attention = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
@@ -55,25 +57,32 @@ class ChatGLM3Config:
         """Read the sizes from tensor shapes.
 
         The head size shows in no weight: it comes from the length of ``rotary_pos_emb.inv_freq`` (a quarter of it),
-        else from `config` (ChatGLM's ``kv_channels``), else it is the released 128. Raises KolorsError where the sizes
-        do not fit together.
+        else from `config` (ChatGLM's ``kv_channels``), else it is the released 128. Raises KolorsError where a tensor
+        that tells a size is missing, the sizes do not fit together, or `config` names more layers than there are; its
+        text goes on from the name of the file.
         """
         config = config or {}
-        vocab_size, hidden_size = state_dict["embedding.word_embeddings.weight"].shape
+        layers = [int(key.split(".")[2]) for key in state_dict if key.startswith("encoder.layers.")]
+        layer = f"encoder.layers.{min(layers, default=0)}"
+        try:
+            vocab_size, hidden_size = state_dict["embedding.word_embeddings.weight"].shape
+            qkv_rows = state_dict[f"{layer}.self_attention.query_key_value.weight"].shape[0]
+            ffn_size = state_dict[f"{layer}.mlp.dense_h_to_4h.weight"].shape[0] // 2
+        except KeyError as error:
+            raise KolorsError(f"is an incomplete ChatGLM3 text encoder: {error.args[0]} is missing. {PARTS}") from None
+        num_layers = max(layers) + 1  # a layer missing in between is noticed when the tensors are checked
+        if num_layers < int(config.get("num_layers", num_layers)):
+            raise KolorsError(
+                f"is an incomplete ChatGLM3 text encoder: it has {num_layers} of the {config['num_layers']} layers "
+                f"that its config.json names. {PARTS}"
+            )
         inv_freq = state_dict.get("rotary_pos_emb.inv_freq")
         head_dim = inv_freq.shape[0] * 4 if inv_freq is not None else int(config.get("kv_channels", cls.head_dim))
-        qkv_rows = state_dict["encoder.layers.0.self_attention.query_key_value.weight"].shape[0]
         num_groups, odd = divmod(qkv_rows - hidden_size, 2 * head_dim)
         if odd or num_groups < 1 or hidden_size % head_dim:
             raise KolorsError(
-                f"A head size {head_dim} does not fit this text encoder: hidden size {hidden_size}, "
-                f"{qkv_rows} rows of query_key_value. Put ChatGLM's config.json (with kv_channels) beside the file."
-            )
-        num_layers = count_layers(state_dict)
-        if num_layers < int(config.get("num_layers", num_layers)):
-            raise KolorsError(
-                f"The file has {num_layers} of the {config['num_layers']} layers that its config.json names: "
-                "it is a part of a text encoder. Put all its parts and their .index.json into one folder."
+                f"is a ChatGLM3 text encoder whose head size cannot be {head_dim} (hidden size {hidden_size}, "
+                f"{qkv_rows} rows of query_key_value). Put ChatGLM's config.json, with kv_channels, beside it."
             )
         return cls(
             vocab_size=vocab_size,
@@ -81,15 +90,9 @@ class ChatGLM3Config:
             num_layers=num_layers,
             head_dim=head_dim,
             num_groups=num_groups,
-            ffn_size=state_dict["encoder.layers.0.mlp.dense_h_to_4h.weight"].shape[0] // 2,
+            ffn_size=ffn_size,
             norm_eps=float(config.get("layernorm_epsilon", cls.norm_eps)),
         )
-
-
-def count_layers(state_dict: dict[str, Tensor]) -> int:
-    """Number of layers: one more than the highest index, so that a layer missing in between is noticed."""
-    indices = [int(key.split(".")[2]) for key in state_dict if key.startswith("encoder.layers.")]
-    return max(indices) + 1
 
 
 def sdpa(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:

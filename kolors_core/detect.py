@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -9,8 +10,7 @@ from torch import Tensor
 
 SIZE_EMBEDDING = 6 * 256  # height, width, crop top, crop left, target height, target width; each 256 sinusoids
 
-UNET_MARKERS = ("conv_in.weight", "input_blocks.0.0.weight")  # diffusers names, SD names
-CHATGLM_MARKER = "embedding.word_embeddings.weight"
+CHATGLM_KEY = re.compile(r"(|.*\.)encoder\.layers\.\d+\.self_attention\.query_key_value\.weight")
 CHATGLM_UNUSED = ("output_layer.", "encoder.final_layernorm.", "prefix_encoder.")
 
 
@@ -45,11 +45,11 @@ def find_kolors_unet(state_dict: Mapping[str, Tensor]) -> str | None:
 
 
 def find_chatglm3(state_dict: Mapping[str, Tensor]) -> str | None:
-    """The prefix of a ChatGLM3 text encoder in `state_dict`, or None."""
-    prefix = find_prefix(state_dict, CHATGLM_MARKER)
-    if prefix is None or prefix + "encoder.layers.0.self_attention.query_key_value.weight" not in state_dict:
-        return None
-    return prefix
+    """The prefix of a ChatGLM3 text encoder, or of a part of one, in `state_dict`; None where there is none."""
+    for key in state_dict:
+        if match := CHATGLM_KEY.fullmatch(key):
+            return match[1]
+    return None
 
 
 def extract_chatglm3(state_dict: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -131,14 +131,16 @@ def describe(state_dict: Mapping[str, Tensor]) -> str:
 
 
 def _describe_unet(state_dict: Mapping[str, Tensor]) -> str | None:
-    """Name an SD-family UNet by the width of its text conditioning."""
-    for marker in UNET_MARKERS:
-        to_key = find_prefix(state_dict, "attn2.to_k.weight")
-        if find_prefix(state_dict, marker) is None or to_key is None:
-            continue
-        width = state_dict[to_key + "attn2.to_k.weight"].shape[-1]
-        family = {768: "an SD1.5", 1024: "an SD2", 1280: "an SDXL refiner", 2048: "an SDXL"}.get(width, "a")
-        kind = "UNet" if marker == "conv_in.weight" else "checkpoint or UNet"
-        layout = "diffusers" if marker == "conv_in.weight" else "SD"
-        return f"{family} {kind} with {layout} keys (text width {width}, no encoder_hid_proj)"
-    return None
+    """Name an SD-family UNet by its key names and the width of its text conditioning."""
+    to_key = find_prefix(state_dict, "attn2.to_k.weight")
+    if to_key is None:
+        return None
+    if find_prefix(state_dict, "input_blocks.0.0.weight") is not None:
+        kind = "checkpoint or UNet with SD keys"
+    elif find_prefix(state_dict, "conv_in.weight") is not None:
+        kind = "UNet with diffusers keys"
+    else:
+        return None
+    width = state_dict[to_key + "attn2.to_k.weight"].shape[-1]
+    family = {768: "an SD1.5", 1024: "an SD2", 1280: "an SDXL refiner", 2048: "an SDXL"}.get(width, "a")
+    return f"{family} {kind} (text width {width}, no encoder_hid_proj)"

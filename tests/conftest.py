@@ -23,6 +23,10 @@ COMFYUI = os.environ.get("COMFYUI_PATH")
 TOKENIZER_PLACES = (os.environ.get("KOLORS_TOKENIZER"), ROOT.parent / "shared/data/chatglm3/tokenizer.model")
 
 
+# The models of the tests are tiny: more threads than one only wait for each other, here and in the server.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
 def _load_alias() -> None:
     """Make the root importable as a package without running its __init__, which needs the host."""
     sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]

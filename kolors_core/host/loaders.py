@@ -57,8 +57,28 @@ def extract_unet(state_dict: dict[str, Tensor], path: str) -> dict[str, Tensor]:
     unet = strip_prefix(state_dict, prefix)
     if "conv_in.weight" in unet:
         unet = _to_sd_names(unet)
-    check_tensors(_expected_unet(unet), unet, "Kolors UNet", path)
+    _check_unet(unet, path)
     return unet
+
+
+def _check_unet(unet: dict[str, Tensor], path: str) -> None:
+    """Compare with the UNet that the host reads from these tensors: none missing, none left over in its blocks."""
+    try:
+        expected = _expected_unet(unet)
+    except Exception as error:  # the host's reading of an incomplete UNet fails in any way
+        raise KolorsError(
+            f"{locate(path)} is an incomplete Kolors UNet: its blocks do not add up ({error}). Download it again."
+        ) from error
+    check_tensors(expected, unet, "Kolors UNet", path)
+    blocks = ("input_blocks.", "middle_block.", "output_blocks.")
+    stray = [
+        key for key in unet if key.startswith(blocks) and key.endswith((".weight", ".bias")) and key not in expected
+    ]
+    if stray:
+        raise KolorsError(
+            f"{locate(path)} is an incomplete Kolors UNet: {len(stray)} tensors are of a block that lacks others "
+            f"({stray[0]}). Download it again."
+        )
 
 
 def _to_sd_names(unet: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -69,14 +89,11 @@ def _to_sd_names(unet: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _expected_unet(unet: dict[str, Tensor]) -> dict[str, Tensor]:
     """Names and shapes of the UNet that these tensors describe, without memory for it."""
-    layout = comfy.model_detection.detect_unet_config(unet, "")
-    if layout is None:
-        return {"input_blocks.0.0.weight": torch.empty(0, device="meta")}
-    layout["encoder_hid_dim"] = unet["encoder_hid_proj.weight"].shape[1]
-    model = KolorsUNet(
-        **layout, num_heads=-1, num_head_channels=64, device="meta", operations=comfy.ops.disable_weight_init
-    )
-    return model.state_dict()
+    layout = comfy.model_detection.detect_unet_config(unet, "") | {
+        "encoder_hid_dim": unet["encoder_hid_proj.weight"].shape[1],
+        "num_head_channels": 64,
+    }
+    return KolorsUNet(**layout, device="meta", operations=comfy.ops.disable_weight_init).state_dict()
 
 
 def load_text_encoder(path: str, weight_dtype: str = "default", device: str = "default"):

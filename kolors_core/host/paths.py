@@ -69,7 +69,7 @@ def find_tokenizer(path: str, embedding_rows: int, stored: Tensor | None = None)
     if stored is not None:
         return ChatGLM3Tokenizer(stored.cpu().numpy().astype(numpy.uint8).tobytes(), f"{TOKENIZER_KEY} in {path}")
     passed_over = []
-    for candidate in _tokenizer_candidates(Path(path).parent):
+    for candidate in dict.fromkeys(_tokenizer_candidates(Path(path).parent)):
         try:
             tokenizer = ChatGLM3Tokenizer.from_file(candidate)
         except KolorsError:

@@ -151,7 +151,10 @@ def prepare(state_dict: dict[str, Tensor], prefix: str, settings: dict[str, Any]
             f"{locate(path)} is a ChatGLM3 text encoder with integer weights (8-bit or 4-bit), which this version does "
             "not read. Use the fp16 file, and set weight_dtype to fp8_e4m3fn where memory is short."
         )
-    config = ChatGLM3Config.from_state_dict(encoder, settings)
+    try:
+        config = ChatGLM3Config.from_state_dict(encoder, settings)
+    except KolorsError as error:
+        raise KolorsError(f"{locate(path)} {error}") from None
     encoder.setdefault("rotary_pos_emb.inv_freq", RotaryEmbedding(config.rotary_dim).inv_freq)
     check_tensors(ChatGLM3Encoder(config, device="meta").state_dict(), encoder, "ChatGLM3 text encoder", path)
     return encoder, config

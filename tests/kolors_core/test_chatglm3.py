@@ -106,10 +106,10 @@ def test_head_size_comes_from_the_configuration_where_the_file_has_no_rotary_tab
     state_dict = random_chatglm3(TINY, PIECES)
     del state_dict["rotary_pos_emb.inv_freq"]
     assert ChatGLM3Config.from_state_dict(state_dict, {"kv_channels": TINY.head_dim}).head_dim == TINY.head_dim
-    with pytest.raises(KolorsError, match=r"head size 128 does not fit .* config\.json"):
+    with pytest.raises(KolorsError, match=r"head size cannot be 128 .* config\.json"):
         ChatGLM3Config.from_state_dict(state_dict)
 
 
 def test_a_part_of_an_encoder_is_named_by_its_configuration():
-    with pytest.raises(KolorsError, match=r"has 3 of the 28 layers that its config\.json names"):
+    with pytest.raises(KolorsError, match=r"incomplete .* has 3 of the 28 layers that its config\.json names"):
         ChatGLM3Config.from_state_dict(random_chatglm3(TINY, PIECES), {"num_layers": 28})

@@ -1,0 +1,122 @@
+"""Prompts: weights, size conditioning, length, and the stock nodes that work on a CONDITIONING."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import safetensors.torch
+import torch
+from client import ENCODER, PROMPT, KolorsGraph
+from comfyui_kolors.kolors_core.tokenizer import ChatGLM3Tokenizer
+
+pytestmark = pytest.mark.host
+
+OTHER_PROMPT = "一只小蓝鸟, a small blue bird in a green tree"
+LONG_PROMPT = "一只红苹果，黄色背景, a red apple on a yellow background. " * 20
+DROPPED = re.compile(r"The last (\d+) tokens of a prompt of (\d+) were dropped: the limit is (\d+)")
+
+
+def encode(graph, text=PROMPT, **inputs):
+    return graph.add("KolorsPromptEncode", clip=graph.clip, text=text, **inputs)
+
+
+def draw(server, make_positive, **changes):
+    """The latent of a positive conditioning that `make_positive` adds to the graph."""
+    graph = KolorsGraph()
+    return server.latent(graph, graph.sample(make_positive(graph), **changes))
+
+
+def count_tokens(server, text):
+    model = safetensors.torch.load_file(server.base / "models/text_encoders" / ENCODER)["spiece_model"]
+    return len(ChatGLM3Tokenizer(model.numpy().tobytes()).encode(text, limit=10_000).ids)
+
+
+CONDITIONING = {
+    "ConditioningCombine": lambda graph, first, second: graph.add(
+        "ConditioningCombine", conditioning_1=first, conditioning_2=second
+    ),
+    "ConditioningConcat": lambda graph, first, second: graph.add(
+        "ConditioningConcat", conditioning_to=first, conditioning_from=second
+    ),
+    "ConditioningAverage": lambda graph, first, second: graph.add(
+        "ConditioningAverage", conditioning_to=first, conditioning_from=second, conditioning_to_strength=0.5
+    ),
+    "ConditioningSetArea": lambda graph, first, second: graph.add(
+        "ConditioningCombine",
+        conditioning_1=first,
+        conditioning_2=graph.add(
+            "ConditioningSetArea", conditioning=second, width=64, height=64, x=64, y=0, strength=1.0
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CONDITIONING)
+def test_conditioning_node_changes_the_latent(server, name):
+    def wide(make_positive):
+        graph = KolorsGraph()
+        return server.latent(graph, graph.sample(make_positive(graph), latent=graph.empty_latent(128, 64)))
+
+    first = wide(lambda graph: graph.encode(PROMPT))
+    second = wide(lambda graph: graph.encode(OTHER_PROMPT))
+    both = wide(lambda graph: CONDITIONING[name](graph, graph.encode(PROMPT), graph.encode(OTHER_PROMPT)))
+    assert not torch.equal(both, first)
+    assert not torch.equal(both, second)
+
+
+def test_average_with_all_weight_on_one_prompt_is_that_prompt(server, plain):
+    def average(graph):
+        return graph.add(
+            "ConditioningAverage",
+            conditioning_to=graph.encode(PROMPT),
+            conditioning_from=graph.encode(OTHER_PROMPT),
+            conditioning_to_strength=1.0,
+        )
+
+    assert torch.equal(draw(server, average), plain)
+
+
+@pytest.mark.parametrize("word", ["苹果", "apple"])
+@pytest.mark.parametrize(("weight", "equal"), [("1.0", True), ("1.4", False), ("0.6", False)])
+def test_only_weight_one_is_bit_equal_to_the_plain_prompt(server, plain, word, weight, equal):
+    weighted = PROMPT.replace(word, f"({word}:{weight})")
+    assert weighted != PROMPT
+    assert torch.equal(draw(server, lambda graph: graph.encode(weighted)), plain) is equal
+
+
+def test_prompt_encode_with_defaults_is_clip_text_encode(server, plain):
+    assert torch.equal(draw(server, encode), plain)
+    assert not torch.equal(draw(server, lambda graph: encode(graph, OTHER_PROMPT)), plain)
+
+
+@pytest.mark.parametrize("name", ["width", "height", "crop_w", "crop_h", "target_width", "target_height"])
+def test_each_size_of_prompt_encode_changes_the_latent(server, plain, name):
+    assert not torch.equal(draw(server, lambda graph: encode(graph, **{name: 512})), plain)
+
+
+@pytest.mark.parametrize("names", [("width", "height"), ("target_width", "target_height")])
+def test_the_latents_own_size_is_the_default_of_prompt_encode(server, plain, names):
+    assert torch.equal(draw(server, lambda graph: encode(graph, **dict.fromkeys(names, 64))), plain)
+
+
+def test_long_prompt_is_cut_with_a_warning_in_the_log(server):
+    before = server.read_log()
+    cut = draw(server, lambda graph: graph.encode(LONG_PROMPT))
+    warnings = DROPPED.findall(server.read_log().removeprefix(before))
+    total = count_tokens(server, LONG_PROMPT)
+    assert 256 < total <= 512
+    assert warnings == [(str(total - 256), str(total), "256")]
+    assert torch.equal(draw(server, lambda graph: encode(graph, LONG_PROMPT)), cut)
+
+
+def test_max_tokens_takes_in_what_would_be_cut(server):
+    cut = draw(server, lambda graph: encode(graph, LONG_PROMPT))
+    before = server.read_log()
+    whole = draw(server, lambda graph: encode(graph, LONG_PROMPT, max_tokens=512))
+    assert not torch.equal(whole, cut)
+    assert not DROPPED.search(server.read_log().removeprefix(before))
+
+
+def test_max_tokens_leaves_a_short_prompt_as_it_is(server, plain):
+    assert torch.equal(draw(server, lambda graph: encode(graph, max_tokens=512)), plain)
