@@ -515,7 +515,8 @@ def test_a_signal_leaves_no_server_behind(dev, setup, tmp_path, name, code):
     """The whole way in a process of its own: `main`, the server, a signal to that one process."""
     script = tmp_path / "serve.py"
     script.write_text(
-        "import importlib.util, pathlib, sys\n"
+        "import importlib.util, pathlib, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background job of a shell inherits it ignored
         f"spec = importlib.util.spec_from_file_location('dev', {str(ROOT / 'dev.py')!r})\n"
         "dev = sys.modules['dev'] = importlib.util.module_from_spec(spec)\n"
         "spec.loader.exec_module(dev)\n"

@@ -72,8 +72,8 @@ def parse_weights(text: str) -> list[tuple[str, float]]:
 class KolorsTextEncoder(torch.nn.Module, comfy.sd1_clip.ClipTokenWeightEncoder):
     """The host's text encoder interface around `ChatGLM3Encoder`, which stands under the key ``transformer``.
 
-    state_dict: from `prepare`; the module owns these very tensors, so that no second copy is made. weight_dtype: what
-    the matrices are stored in; it takes precedence over the host's `dtype`, which knows nothing of the file.
+    state_dict: from `prepare`; its tensors are taken over where dtype and place allow. weight_dtype: what the matrices
+    are stored in; it takes precedence over the host's `dtype`, which knows nothing of the file.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class KolorsTextEncoder(torch.nn.Module, comfy.sd1_clip.ClipTokenWeightEncoder):
             operations=model_options.get("custom_operations") or comfy.ops.manual_cast,
             attention=partial(_attend, optimized_attention_for_device(device, mask=True, small_input=True)),
         )
-        self.load_sd({key: state_dict[key].to(meta.dtype) for key, meta in self.transformer.state_dict().items()})
+        self.load_sd({key: _own(state_dict[key], meta.dtype) for key, meta in self.transformer.state_dict().items()})
         self.requires_grad_(False).eval()
 
     def load_sd(self, state_dict):
@@ -119,6 +119,12 @@ class KolorsTextEncoder(torch.nn.Module, comfy.sd1_clip.ClipTokenWeightEncoder):
         prompts = [list(dropwhile(PAD_ID.__eq__, prompt)) or [PAD_ID] for prompt in tokens]
         device = self.execution_device or self.device  # set by the host: newest hosts tell it, others move the model
         return encode_prompts(self.transformer, prompts, rows, device)
+
+
+def _own(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """The tensor in `dtype`, on a 64-byte boundary: a mapped file starts anywhere, and the last digit follows that."""
+    tensor = tensor.to(dtype)
+    return tensor if tensor.data_ptr() % 64 == 0 else tensor.clone()
 
 
 def _attend(attention, query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:

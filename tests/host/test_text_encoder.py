@@ -155,6 +155,15 @@ def test_what_is_saved_loads_bit_equal(loaders, tmp_path, clip):
     assert all(torch.equal(a, b) for a, b in zip(run(again, PROMPT), run(clip, PROMPT)))
 
 
+def test_where_the_tensors_lie_in_a_file_makes_no_difference(loaders, tmp_path, clip):
+    """Mapped weights off a 16-byte boundary used to change the last digit, with the length of the file's header."""
+    for length in (0, 8, 16, 24, 32):
+        state_dict = load_file(write(tmp_path / "encoder.safetensors"))
+        save_file(state_dict, tmp_path / f"{length}.safetensors", metadata={"note": "x" * length})
+        other = loaders.load_text_encoder(str(tmp_path / f"{length}.safetensors"))
+        assert all(torch.equal(a, b) for a, b in zip(run(other, PROMPT), run(clip, PROMPT)))
+
+
 def test_checkpoint_keys_and_back(clip):
     from comfyui_kolors.kolors_core.host import text_encoder
 
