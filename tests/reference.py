@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import diffusers
 import torch
 from comfyui_kolors.demo.random_models import MID, TINY, Sizes, random_chatglm3
 from diffusers.pipelines.kolors.text_encoder import ChatGLMConfig, ChatGLMModel
@@ -47,3 +48,50 @@ def encode(model: ChatGLMModel, prompts: list[list[int]], rows: int = 256) -> tu
     positions = torch.tensor([[0] * (rows - len(p)) + list(range(len(p))) for p in prompts])
     output = model(input_ids=ids, attention_mask=mask, position_ids=positions, output_hidden_states=True)
     return output.hidden_states[-2].permute(1, 0, 2), output.hidden_states[-1][-1]
+
+
+#: Kolors' own scheduler_config.json; every other scheduler is made from it, as the model card does.
+SCHEDULER_CONFIG = {
+    "num_train_timesteps": 1100,
+    "beta_start": 0.00085,
+    "beta_end": 0.014,
+    "beta_schedule": "scaled_linear",
+    "prediction_type": "epsilon",
+    "timestep_spacing": "leading",
+    "steps_offset": 1,
+}
+SCHEDULERS = {
+    "euler": (diffusers.EulerDiscreteScheduler, {}),
+    "euler_ancestral": (diffusers.EulerAncestralDiscreteScheduler, {}),
+    "dpmpp_2m": (diffusers.DPMSolverMultistepScheduler, {}),
+    "dpmpp_2m_karras": (diffusers.DPMSolverMultistepScheduler, {"use_karras_sigmas": True}),
+    "dpmpp_2m_sde_karras": (
+        diffusers.DPMSolverMultistepScheduler,
+        {"use_karras_sigmas": True, "algorithm_type": "sde-dpmsolver++"},
+    ),
+    "unipc": (diffusers.UniPCMultistepScheduler, {}),
+    "deis": (diffusers.DEISMultistepScheduler, {}),
+}
+
+
+def build_scheduler(preset: str):
+    """The reference's scheduler behind one of our presets."""
+    kind, options = SCHEDULERS[preset]
+    return kind.from_config(diffusers.EulerDiscreteScheduler(**SCHEDULER_CONFIG).config, **options)
+
+
+def build_pipeline(unet, scheduler, kind: str = "text", **options):
+    """diffusers' Kolors pipeline for "text", "image" (to image) or "pag", without a text encoder, silent."""
+    pipelines = {
+        "text": diffusers.KolorsPipeline,
+        "image": diffusers.KolorsImg2ImgPipeline,
+        "pag": diffusers.KolorsPAGPipeline,
+    }
+    down, up = ("DownEncoderBlock2D",) * 4, ("UpDecoderBlock2D",) * 4  # four levels: 8 pixels per latent cell
+    vae = diffusers.AutoencoderKL(block_out_channels=(32,) * 4, down_block_types=down, up_block_types=up)
+    pipe = pipelines[kind](
+        vae=vae, text_encoder=None, tokenizer=None, unet=unet, scheduler=scheduler,
+        force_zeros_for_empty_prompt=False, **options,
+    )  # fmt: skip
+    pipe.set_progress_bar_config(disable=True)
+    return pipe

@@ -1,0 +1,105 @@
+"""The reference's noise schedules for Kolors, as plain functions of a preset and a number of steps.
+
+A sigma is that of ComfyUI and of Karras et al. (2022): x = x0 + sigma * noise. The reference computes its tables in
+float32, and so do these, to the last digit that matters. Source: diffusers' EulerDiscrete, EulerAncestralDiscrete,
+DPMSolverMultistep, UniPCMultistep and DEISMultistep schedulers with Kolors' ``scheduler_config.json``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+TRAIN_STEPS = 1100
+BETA_START, BETA_END = 0.00085, 0.014
+STEPS_OFFSET = 1  # the first train step of a leading spacing
+KARRAS_RHO = 7.0
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How one of the reference's schedulers lays out its steps.
+
+    extra_step: the spacing divides the train steps by steps + 1 and leaves the last part out.
+    karras: sigmas after Karras et al. over the whole table, instead of evenly spaced train steps.
+    ends_at_zero: the last sigma is 0; else it is the smallest of the table.
+    """
+
+    extra_step: bool = True
+    karras: bool = False
+    ends_at_zero: bool = True
+
+
+PRESETS = {
+    "euler": Preset(extra_step=False),
+    "euler_ancestral": Preset(extra_step=False),
+    "dpmpp_2m": Preset(),
+    "dpmpp_2m_karras": Preset(karras=True),
+    "dpmpp_2m_sde_karras": Preset(karras=True),
+    "unipc": Preset(),
+    "deis": Preset(ends_at_zero=False),
+}
+
+
+def train_sigmas() -> Tensor:
+    """Sigma of each train step, (1100,) float32, rising from 0.029 to 29.06: the scaled-linear betas of Kolors."""
+    betas = torch.linspace(BETA_START**0.5, BETA_END**0.5, TRAIN_STEPS, dtype=torch.float32) ** 2
+    alphas_cumprod = torch.cumprod(1.0 - betas, dim=0)
+    return ((1.0 - alphas_cumprod) / alphas_cumprod) ** 0.5
+
+
+def timesteps(preset: str, steps: int, table: Tensor | None = None) -> Tensor:
+    """Train steps that a full run visits, (steps,) int64, falling.
+
+    table: sigmas of the train steps, rising; Kolors' own by default. Raises ValueError for more steps than it has.
+    """
+    table = train_sigmas() if table is None else table
+    kind = PRESETS[preset]
+    if kind.karras:
+        return nearest_timesteps(karras_sigmas(steps, table), table)
+    first = int(kind.extra_step)
+    if not 1 <= steps <= len(table) - first:
+        raise ValueError(f"{preset} has 1 to {len(table) - first} steps, not {steps}")
+    ratio = len(table) // (steps + first)
+    return torch.arange(first, steps + first).flip(0) * ratio + STEPS_OFFSET
+
+
+def sigmas(preset: str, steps: int, strength: float = 1.0, table: Tensor | None = None) -> Tensor:
+    """Sigmas of a run, falling, with the last one it ends at: (kept steps + 1,) float32.
+
+    strength: the reference's rule of image to image, see `kept_steps`. An empty tensor where no step is kept.
+    """
+    table = train_sigmas() if table is None else table
+    kind = PRESETS[preset]
+    visited = karras_sigmas(steps, table).float() if kind.karras else _at(table, timesteps(preset, steps, table))
+    end = table.new_zeros(1) if kind.ends_at_zero else table[:1]
+    kept = kept_steps(steps, strength)
+    return torch.cat((visited, end))[steps - kept :] if kept else table.new_empty(0)
+
+
+def _at(table: Tensor, timestep: Tensor) -> Tensor:
+    """Sigmas of train steps; with as many steps as the table has, the offset leaves it at the top, where it is held."""
+    return table[timestep.clamp(max=len(table) - 1)]
+
+
+def kept_steps(steps: int, strength: float) -> int:
+    """Steps that image to image runs at a strength of 0..1: the last int(steps * strength) of the schedule."""
+    return min(int(steps * strength), steps)
+
+
+def karras_sigmas(steps: int, table: Tensor) -> Tensor:
+    """Karras et al. (2022), eq. 5, from the table's largest to its smallest sigma, (steps,) float64."""
+    ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
+    low, high = table[0].double() ** (1 / KARRAS_RHO), table[-1].double() ** (1 / KARRAS_RHO)
+    return (high + ramp * (low - high)) ** KARRAS_RHO
+
+
+def nearest_timesteps(sigma: Tensor, table: Tensor) -> Tensor:
+    """The train steps of sigmas that lie between them: linear in log sigma, rounded to the nearest; int64."""
+    log_table, log_sigma = table.double().log(), sigma.double().log()
+    high = torch.searchsorted(log_table, log_sigma).clamp(1, len(table) - 1)
+    low_log, high_log = log_table[high - 1], log_table[high]
+    share = ((log_sigma - low_log) / (high_log - low_log)).clamp(0, 1)
+    return (high - 1 + share).round().long()
