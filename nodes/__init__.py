@@ -2,6 +2,7 @@
 
 from .loaders import KolorsChatGLM3Loader, KolorsCheckpointLoader, KolorsUNETLoader
 from .prompt import KolorsPromptEncode
+from .sampling import KolorsKSampler, KolorsModelSampling, KolorsScheduler
 
 NODE_CLASS_MAPPINGS = {
     node.__name__: node
@@ -10,6 +11,9 @@ NODE_CLASS_MAPPINGS = {
         KolorsChatGLM3Loader,
         KolorsCheckpointLoader,
         KolorsPromptEncode,
+        KolorsKSampler,
+        KolorsScheduler,
+        KolorsModelSampling,
     )
 }
 NODE_DISPLAY_NAME_MAPPINGS = {name: node.TITLE for name, node in NODE_CLASS_MAPPINGS.items()}
