@@ -85,16 +85,3 @@ def models(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("base") / "models"
     random_models.write(folder)
     return folder
-
-
-@pytest.fixture(scope="session")
-def server(dev, models):
-    """A real ComfyUI with the pack and the tiny models; the whole session shares it."""
-    from client import Client
-
-    base = models.parent
-    (base / "custom_nodes").mkdir()
-    dev.link_pack(base / "custom_nodes" / dev.PACK_NAME, ROOT)
-    setup = dev.Setup(Path(sys.executable), Path(COMFYUI), base)
-    with dev.running_server(setup, dev.Progress(2), dev.free_port()) as running:
-        yield Client(running.url, base)

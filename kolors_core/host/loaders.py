@@ -67,7 +67,8 @@ def _check_unet(unet: dict[str, Tensor], path: str) -> None:
         expected = _expected_unet(unet)
     except Exception as error:  # the host's reading of an incomplete UNet fails in any way
         raise KolorsError(
-            f"{locate(path)} is an incomplete Kolors UNet: its blocks do not add up ({error}). Download it again."
+            f"{locate(path)} is an incomplete Kolors UNet: its blocks do not add up"
+            f"{f', without {error.args[0]}' if isinstance(error, KeyError) else ''}. Download it again."
         ) from error
     check_tensors(expected, unet, "Kolors UNet", path)
     blocks = ("input_blocks.", "middle_block.", "output_blocks.")

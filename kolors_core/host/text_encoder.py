@@ -122,9 +122,12 @@ class KolorsTextEncoder(torch.nn.Module, comfy.sd1_clip.ClipTokenWeightEncoder):
 
 
 def _own(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """The tensor in `dtype`, on a 64-byte boundary: a mapped file starts anywhere, and the last digit follows that."""
+    """The tensor in `dtype`; in float32 on a 64-byte boundary.
+
+    A mapped file starts anywhere, and float32 weights are computed with in place, where the last digit follows that.
+    """
     tensor = tensor.to(dtype)
-    return tensor if tensor.data_ptr() % 64 == 0 else tensor.clone()
+    return tensor.clone() if dtype == torch.float32 and tensor.data_ptr() % 64 else tensor
 
 
 def _attend(attention, query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:

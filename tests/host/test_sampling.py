@@ -122,7 +122,12 @@ def test_the_first_noise_is_scaled_only_at_full_denoise(sampling):
 
 def test_an_interrupt_ends_sampling_within_a_step(sampling, model):
     import comfy.model_management
+    import comfy.utils
 
+    def check(*args, **kwargs):  # the hook of the server; the oldest host looks for interrupts nowhere else
+        comfy.model_management.throw_exception_if_processing_interrupted()
+
+    comfy.utils.set_progress_bar_global_hook(check)
     calls = []
 
     def interrupt(module, args):
@@ -136,6 +141,7 @@ def test_an_interrupt_ends_sampling_within_a_step(sampling, model):
             ours(sampling, model, "unipc", 10, 1.0)
     finally:
         hook.remove()
+        comfy.utils.set_progress_bar_global_hook(None)
         comfy.model_management.interrupt_current_processing(False)
     assert len(calls) <= 4
 
