@@ -1,9 +1,10 @@
 """ComfyUI-Kolors: the bilingual text-to-image model Kolors as an ordinary ComfyUI model."""
 
-from .kolors_core.host.unet import register
+from .kolors_core.host import paths, unet
 from .nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 
-register()
+paths.register()
+unet.register()
 
 WEB_DIRECTORY = "./web"
 

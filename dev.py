@@ -4,7 +4,7 @@
     python3 dev.py demo     build everything, draw one image with small random models, print the image's path
     python3 dev.py serve    the same ComfyUI in a browser
     python3 dev.py test     the tests; every further argument goes to pytest
-    python3 dev.py bench    the benchmarks
+    python3 dev.py bench    the benchmarks, or those that are named
     python3 dev.py host     the set-up alone; --json prints where things are
 
 Everything is made in `.dev/` beside this file; delete that folder and nothing is left. Needs Python 3.10 or newer with
@@ -694,12 +694,19 @@ def run_test(args: argparse.Namespace) -> int:
 
 
 def run_bench(args: argparse.Namespace) -> int:
-    script = ROOT / "benchmarks" / "run.py"
-    if not script.is_file():
-        print("There are no benchmarks yet.")
-        return 0
     setup, _ = set_up(args)
-    return run_here(setup, script)
+    return max(run_here(setup, ROOT / "benchmarks" / f"{name}.py") for name in args.name or benchmarks())
+
+
+def benchmarks() -> list[str]:
+    """Names of the benchmarks, which are scripts of their own."""
+    return sorted(script.stem for script in (ROOT / "benchmarks").glob("*.py") if not script.stem.startswith("_"))
+
+
+def benchmark(name: str) -> str:
+    if name not in benchmarks():
+        raise argparse.ArgumentTypeError(f"{name} is none of the benchmarks {', '.join(benchmarks())}")
+    return name
 
 
 def run_host(args: argparse.Namespace) -> int:
@@ -757,7 +764,8 @@ def build_parser() -> argparse.ArgumentParser:
     serve.add_argument("--port", type=int, default=8188, metavar="N", help="default: %(default)s")
     serve.add_argument("--models", type=Path, metavar="DIR", help="one more folder of models, laid out like ComfyUI's")
     add("test", run_test, "run the tests; every further argument goes to pytest")
-    add("bench", run_bench, "run the benchmarks")
+    bench = add("bench", run_bench, "run the benchmarks")
+    bench.add_argument("name", nargs="*", type=benchmark, help=f"of {', '.join(benchmarks())} (default: all)")
     host = add("host", run_host, "set everything up and say where it is")
     host.add_argument("--json", action="store_true", help="print python, comfyui, base and pack as one JSON object")
     return parser

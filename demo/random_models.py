@@ -124,6 +124,85 @@ def random_unet(sizes: Sizes, in_channels: int = 4, seed: int = 0):
     return unet.eval()
 
 
+def attention_widths(sizes: Sizes) -> list[int]:
+    """Width of each cross attention of the UNet in diffusers' order: down, up, middle."""
+    _, second, third = sizes.channels
+    down = 2 * sizes.depth[0] * [second] + 2 * sizes.depth[1] * [third]
+    up = 3 * sizes.depth[1] * [third] + 3 * sizes.depth[0] * [second]
+    return down + up + sizes.depth[1] * [third]
+
+
+def random_ip_adapter(
+    sizes: Sizes, image_width: int, width: int = 128, depth: int = 4, tokens: int = 16, heads: int = 2, seed: int = 0
+) -> dict[str, Tensor]:
+    """An IP-Adapter Plus as ip_adapter_plus_general.safetensors has it, float32; `width` is the resampler's."""
+    tensor = _normal(seed)
+    state_dict = _resampler("image_proj.", tensor, image_width, width, sizes.context, depth, heads)
+    state_dict["image_proj.latents"] = tensor(1, tokens, width, std=1.0)
+    return state_dict | _projections("ip_adapter.", tensor, sizes)
+
+
+def random_face_adapter(
+    sizes: Sizes, image_width: int, depth: int = 4, tokens: int = 6, face_width: int = 512, seed: int = 0
+) -> dict[str, Tensor]:
+    """A FaceID Plus as ipa-faceid-plus.bin has it, flat, float32; its resampler is as wide as the text encoder."""
+    tensor, width = _normal(seed), sizes.hidden
+    state_dict = _resampler(
+        "image_proj.perceiver_resampler.", tensor, image_width, width, width, depth, heads=width // 64
+    )
+    state_dict |= {
+        "image_proj.proj.0.weight": tensor(2 * face_width, face_width),
+        "image_proj.proj.0.bias": tensor(2 * face_width),
+        "image_proj.proj.2.weight": tensor(width * tokens, 2 * face_width),
+        "image_proj.proj.2.bias": tensor(width * tokens),
+        "image_proj.norm.weight": 1 + tensor(width),
+        "image_proj.norm.bias": tensor(width),
+    }
+    return state_dict | _projections("adapter_modules.", tensor, sizes)
+
+
+def _normal(seed: int):
+    generator = torch.Generator().manual_seed(seed)
+    return lambda *shape, std=0.08: torch.randn(shape, generator=generator) * std
+
+
+def _resampler(prefix: str, tensor, image_width: int, width: int, token_width: int, depth: int, heads: int):
+    state_dict = {
+        "proj_in.weight": tensor(width, image_width),
+        "proj_in.bias": tensor(width),
+        "proj_out.weight": tensor(token_width, width),
+        "proj_out.bias": tensor(token_width),
+        "norm_out.weight": 1 + tensor(token_width),
+        "norm_out.bias": tensor(token_width),
+    }
+    for layer in range(depth):
+        state_dict |= {
+            f"layers.{layer}.{name}": value
+            for name, value in {
+                "0.norm1.weight": 1 + tensor(width),
+                "0.norm1.bias": tensor(width),
+                "0.norm2.weight": 1 + tensor(width),
+                "0.norm2.bias": tensor(width),
+                "0.to_q.weight": tensor(64 * heads, width),
+                "0.to_kv.weight": tensor(128 * heads, width),
+                "0.to_out.weight": tensor(width, 64 * heads),
+                "1.0.weight": 1 + tensor(width),
+                "1.0.bias": tensor(width),
+                "1.1.weight": tensor(4 * width, width),
+                "1.3.weight": tensor(width, 4 * width),
+            }.items()
+        }
+    return {prefix + key: value for key, value in state_dict.items()}
+
+
+def _projections(prefix: str, tensor, sizes: Sizes) -> dict[str, Tensor]:
+    return {
+        f"{prefix}{2 * index + 1}.{name}.weight": tensor(width, sizes.context)
+        for index, width in enumerate(attention_widths(sizes))
+        for name in ("to_k_ip", "to_v_ip")
+    }
+
+
 def random_vae(seed: int = 0) -> dict[str, Tensor]:
     """A TAESD-shaped autoencoder under the names that the stock VAE loader reads."""
     from diffusers import AutoencoderTiny

@@ -6,6 +6,7 @@ import json
 import pickle
 import struct
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -123,11 +124,20 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
         raise KolorsError(f"{locate(path)} is a damaged torch file. Download it again. ({error})") from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
-    entries = content.items() if isinstance(content, dict) else ()
-    tensors = {str(key): value for key, value in entries if isinstance(value, Tensor)}
+    tensors = dict(_flatten(content))
     if not tensors:
         raise KolorsError(f"{locate(path)} is a torch file without weights. Expected a dictionary of tensors.")
     return tensors
+
+
+def _flatten(content: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    """The tensors of nested dictionaries, their keys joined by dots: IP-Adapter .bin files hold one per part."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            if isinstance(value, Tensor):
+                yield f"{prefix}{key}", value
+            else:
+                yield from _flatten(value, f"{prefix}{key}.")
 
 
 def read_config(path: str | Path, metadata: dict[str, str]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The nodes by ID. The IDs and input names are the public interface: saved workflows depend on them."""
 
+from .ip_adapter import KolorsFaceIDApply, KolorsIPAdapterApply, KolorsIPAdapterLoader
 from .loaders import KolorsChatGLM3Loader, KolorsCheckpointLoader, KolorsUNETLoader
 from .prompt import KolorsPromptEncode
 from .sampling import KolorsKSampler, KolorsModelSampling, KolorsScheduler
@@ -14,6 +15,9 @@ NODE_CLASS_MAPPINGS = {
         KolorsKSampler,
         KolorsScheduler,
         KolorsModelSampling,
+        KolorsIPAdapterLoader,
+        KolorsIPAdapterApply,
+        KolorsFaceIDApply,
     )
 }
 NODE_DISPLAY_NAME_MAPPINGS = {name: node.TITLE for name, node in NODE_CLASS_MAPPINGS.items()}

@@ -687,10 +687,19 @@ def test_test_runs_pytest_in_the_repository_and_returns_its_code(dev, setup, tmp
     assert json.loads(report.read_text()) == [str(setup.comfyui), str(setup.base), str(ROOT)]
 
 
-def test_bench_without_benchmarks_says_so(dev, home, monkeypatch, capsys):
-    monkeypatch.setattr(dev, "ROOT", home)
-    assert dev.main(["bench"]) == 0
-    assert "no benchmarks yet" in capsys.readouterr().out
+@pytest.mark.parametrize(("names", "run"), [([], ["ip_adapter", "parity"]), (["parity"], ["parity"])])
+def test_bench_runs_all_benchmarks_or_those_named(dev, setup, monkeypatch, names, run):
+    scripts = []
+    monkeypatch.setattr(dev, "set_up", lambda args: (setup, dev.Progress(0)))
+    monkeypatch.setattr(dev, "run_here", lambda setup, script: scripts.append(script) or len(scripts) - 1)
+    assert dev.main(["bench", *names]) == len(run) - 1  # one that fails is not hidden by the others
+    assert scripts == [ROOT / "benchmarks" / f"{name}.py" for name in run]
+
+
+def test_bench_names_the_benchmarks_that_there_are(dev, capsys):
+    with pytest.raises(SystemExit):
+        dev.main(["bench", "speed"])
+    assert "speed is none of the benchmarks ip_adapter, parity" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("error", "code"), [("SetupError", 1), ("OSError", 1), ("KeyboardInterrupt", 130)])

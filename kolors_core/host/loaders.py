@@ -42,7 +42,7 @@ def load_unet(path: str, weight_dtype: str = "default"):
     if weight_dtype == "fp8_e4m3fn_fast":
         options["fp8_optimizations"] = True
     model = compat.load_diffusion_model_state_dict(unet, options, metadata)
-    _log_load("UNet", path, model.model.get_dtype(), model.model_size(), started)
+    log_load("UNet", path, model.model.get_dtype(), model.model_size(), started)
     return model
 
 
@@ -121,7 +121,7 @@ def load_text_encoder(path: str, weight_dtype: str = "default", device: str = "d
     else:
         dtype = WEIGHT_DTYPES[weight_dtype]
     clip = text_encoder.build_clip(encoder, tokenizer, config, dtype, options)
-    _log_load("ChatGLM3 text encoder", path, dtype, clip.patcher.model_size(), started)
+    log_load("ChatGLM3 text encoder", path, dtype, clip.patcher.model_size(), started)
     return clip
 
 
@@ -142,11 +142,12 @@ def load_checkpoint(path: str):
     model, clip, vae, _ = comfy.sd.load_state_dict_guess_config(
         checkpoint, output_clip=find_chatglm3(rest) is not None, metadata=metadata
     )
-    _log_load("checkpoint", path, model.model.get_dtype(), model.model_size(), started)
+    log_load("checkpoint", path, model.model.get_dtype(), model.model_size(), started)
     return model, clip, vae
 
 
-def _log_load(what: str, path: str, dtype: torch.dtype, size: int, started: float) -> None:
+def log_load(what: str, path: str, dtype: torch.dtype, size: int, started: float) -> None:
+    """One line per load: file, dtype, size in bytes as MiB, and seconds since `started`."""
     log.info(
         "[Kolors] %s %s: %s, %d MiB, %.1f s",
         what, Path(path).name, str(dtype).removeprefix("torch."), size >> 20, time.perf_counter() - started,

@@ -20,14 +20,23 @@ TOKENIZER_KEY = "spiece_model"  # the host's name for a tokenizer stored among t
 SOURCES = {
     "diffusion_models": "unet/diffusion_pytorch_model.fp16.safetensors of Kwai-Kolors/Kolors-diffusers",
     "text_encoders": "chatglm3-fp16.safetensors of Kijai/ChatGLM3-safetensors",
+    "ipadapter": "ip_adapter_plus_general.bin of Kwai-Kolors/Kolors-IP-Adapter-Plus, "
+    "or ipa-faceid-plus.bin of Kwai-Kolors/Kolors-IP-Adapter-FaceID-Plus",
     "tokenizer": "text_encoder/tokenizer.model of Kwai-Kolors/Kolors",
 }
 MIRRORS = "huggingface.co, hf-mirror.com or modelscope.cn"
 
 
+def register() -> None:
+    """Tell the host of models/ipadapter, which it does not know by itself."""
+    folder_paths.add_model_folder_path("ipadapter", os.path.join(folder_paths.models_dir, "ipadapter"))
+
+
 def list_files(kind: str) -> list[str]:
     """Names of the weight files of a kind, as the node's dropdown shows them."""
     names = folder_paths.get_filename_list(kind)
+    if kind == "ipadapter":  # the host lists every file of a kind that it does not know by itself
+        names = folder_paths.filter_files_extensions(names, folder_paths.supported_pt_extensions)
     if kind == "text_encoders":
         names = names + [name for name in _list_llm() if name not in names]
     return names

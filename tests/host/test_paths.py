@@ -37,8 +37,8 @@ def folders(tmp_path):
 
 
 def _roots(folder_paths):
-    return [*folder_paths.get_folder_paths("text_encoders"), os.path.join(folder_paths.models_dir, "LLM"),
-            *folder_paths.get_folder_paths("custom_nodes")]  # fmt: skip
+    models = [os.path.join(folder_paths.models_dir, name) for name in ("LLM", "ipadapter")]
+    return [*models, *folder_paths.get_folder_paths("text_encoders"), *folder_paths.get_folder_paths("custom_nodes")]
 
 
 def put(path, content=b"x" * 20):
@@ -46,6 +46,19 @@ def put(path, content=b"x" * 20):
     with open(path, "wb") as file:
         file.write(content)
     return path
+
+
+def test_ip_adapters_have_a_folder_of_which_only_weights_are_listed(paths, folders):
+    """Whether the pack or another one told the host of the folder first."""
+    paths.register()
+    paths.register()
+    (folder,) = folders.get_folder_paths("ipadapter")
+    for name in ("a.safetensors", "b.bin", "readme.md", "sample.png"):
+        put(os.path.join(folder, name))
+    assert paths.list_files("ipadapter") == ["a.safetensors", "b.bin"]
+    assert paths.resolve("ipadapter", "b.bin") == os.path.join(folder, "b.bin")
+    with pytest.raises(FileNotFoundError, match=r"c\.bin was not found(.|\n)*ipadapter(.|\n)*ip_adapter_plus_general"):
+        paths.resolve("ipadapter", "c.bin")
 
 
 def test_text_encoders_are_listed_from_the_llm_folder_too(paths, folders):

@@ -1,7 +1,7 @@
-"""Side-by-side measurements against diffusers, on small random models: `python3 dev.py bench`.
+"""How close to diffusers: `python3 dev.py bench parity`.
 
-Parity so far: final latents of the sampler bridge and of diffusers' Kolors pipelines from the same first noise, as
-relative L2 errors, on the CPU in float32. Writes the table between the markers in both readmes.
+Final latents of the sampler bridge and of diffusers' Kolors pipelines from the same first noise, on small random
+models, as relative L2 errors, on the CPU in float32. Writes the table between the markers in both readmes.
 """
 
 from __future__ import annotations

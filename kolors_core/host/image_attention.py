@@ -1,0 +1,204 @@
+"""Attention to image tokens inside the host's UNet: where its cross attentions are, and what replaces them.
+
+Everything goes through the patcher's own attn2 replacement, so area conditioning, batches of any make-up, other passes
+and other packs' patches work as without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import comfy.utils
+import torch
+from comfy.ldm.modules.attention import optimized_attention
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+IMAGE, NEGATIVE = 0, 1  # what an image token belongs to, in the host's numbering of conditioning
+
+
+@dataclass(frozen=True)
+class Place:
+    """A transformer module of the UNet in the host's numbering: its cross attentions are (block, number, 0...)."""
+
+    block: str
+    number: int
+    widths: tuple[int, ...]  # of each cross attention
+    context_width: int
+
+
+def find_places(unet) -> dict[str, list[Place]]:
+    """The transformer modules of a UNet by kind of block, each in the order of computation."""
+    blocks = {"input": unet.input_blocks, "middle": [unet.middle_block], "output": unet.output_blocks}
+    return {
+        kind: [
+            Place(
+                kind,
+                number,
+                tuple(block.attn2.to_k.weight.shape[0] for block in layer.transformer_blocks),
+                layer.transformer_blocks[0].attn2.to_k.weight.shape[1],
+            )
+            for number, layers in enumerate(modules)
+            for layer in layers
+            if hasattr(layer, "transformer_blocks")
+        ]
+        for kind, modules in blocks.items()
+    }
+
+
+def ease_in(position: float) -> float:
+    return 0.05 + 0.95 * (1 - position)
+
+
+def ease_out(position: float) -> float:
+    return 0.05 + 0.95 * position
+
+
+def ease_in_out(position: float) -> float:
+    return 0.05 + 0.95 * (1 - abs(2 * position - 1))
+
+
+#: How the weight follows the share of the modules that come before, from 0 to under 1. The figures are IPAdapter_plus'.
+EASES = {"linear": lambda position: 1.0, "ease in": ease_in, "ease out": ease_out, "ease in-out": ease_in_out}
+WEIGHT_TYPES = (*EASES, "style", "composition", "style and composition")
+
+
+def place_weights(places: dict[str, list[Place]], weight_type: str) -> dict[Place, float]:
+    """The share of the weight that each transformer module gets.
+
+    Style lives in the second module of the first output block, composition in the last module of the input blocks.
+    Source: Wang et al., "InstantStyle" (2024).
+    """
+    order = [*places["input"], *places["middle"], *places["output"]]
+    if weight_type in EASES:
+        return {place: EASES[weight_type](index / len(order)) for index, place in enumerate(order)}
+    chosen = {"style": [places["output"][1]], "composition": [places["input"][-1]]}
+    return {place: 1.0 for name in weight_type.split(" and ") for place in chosen[name]}
+
+
+class ImagePrompt:
+    """When and where image tokens count, shared by all cross attentions that attend to them."""
+
+    def __init__(self, sigmas: tuple[float, float] | None, mask: Tensor | None):
+        """sigmas: (first, last) of the range, None for all. mask: (m, height, width) of 0..1 over the picture."""
+        self.sigmas = sigmas
+        self.mask = mask
+        self._step: tuple[Tensor | None, bool] = (None, True)
+        self._masks: dict[tuple, Tensor] = {}
+
+    def is_active(self, options: dict) -> bool:
+        """Whether the range holds this step; asked once per step, for reading a sigma waits for the device."""
+        sigmas = options.get("sigmas")
+        if self.sigmas is None or sigmas is None:
+            return True
+        if self._step[0] is not sigmas:
+            first, last = self.sigmas
+            self._step = (sigmas, last <= sigmas.max().item() <= first)
+        return self._step[1]
+
+    def mask_for(self, like: Tensor, batch: int, options: dict) -> Tensor:
+        """The mask over the cells of an attention: like (rows, cells, width) -> (rows, cells, 1)."""
+        rows, cells, _ = like.shape
+        height, width = options["original_shape"][-2:]
+        key = (rows, cells, height, width, batch, like.dtype, like.device)
+        if key not in self._masks:
+            grid = find_grid(height, width, cells)
+            mask = interpolate(self.mask[:, None].float(), grid, mode="area").flatten(1)  # (m, cells)
+            mask = comfy.utils.repeat_to_batch_size(mask, batch).repeat(rows // batch, 1)
+            self._masks = {**self._masks, key: mask[..., None].to(like)}
+        return self._masks[key]
+
+    def release(self) -> None:
+        self._masks = {}
+        self._step = (None, True)
+
+
+def find_grid(height: int, width: int, cells: int) -> tuple[int, int]:
+    """Rows and columns of an attention over `cells`, in a UNet that was given (height, width) latent cells.
+
+    Each level halves both, rounding up. Where something else merged cells, the grid of the nearest proportions.
+    """
+    rows, columns = height, width
+    while rows * columns > cells and rows * columns > 1:
+        rows, columns = -(-rows // 2), -(-columns // 2)
+    if rows * columns == cells:
+        return rows, columns
+    wanted = (cells * height / width) ** 0.5
+    rows = min((row for row in range(1, cells + 1) if cells % row == 0), key=lambda row: abs(row - wanted))
+    return rows, cells // rows
+
+
+class ImageAttention:
+    """Replaces one cross attention: to what it gave, the attention to an image prompt is added.
+
+    `inner` is what stood there before: the text's attention, or the replacement by another adapter or pack. The object
+    is shared by all clones of a model and holds no state but copies of its tensors where they are used.
+    """
+
+    def __init__(self, prompt: ImagePrompt, key: Tensor, value: Tensor, inner: Callable | None):
+        """key, value: (2, i, t, width), of image and negative; one per latent of a batch, in turn, or one for all."""
+        self.prompt = prompt
+        self.key, self.value = key, value
+        self.inner = inner or attend
+        self.guests: list[tuple[Callable, dict]] = []
+        self._placed: tuple[tuple, Tensor, Tensor] | None = None
+
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor, options: dict) -> Tensor:
+        """query (rows, cells, width), key and value (rows, tokens, width) of the text -> (rows, cells, width)."""
+        out = self.inner(query, key, value, options)
+        if self.prompt.is_active(options):
+            kinds = tuple(options.get("cond_or_uncond") or (IMAGE,))
+            image = attend(query, *self._place(query, kinds), options)
+            if self.prompt.mask is not None:
+                image = image * self.prompt.mask_for(query, len(query) // len(kinds), options)
+            out = out + image
+        for callback, settings in self.guests:
+            if settings["sigma_end"] <= options["sigmas"][0].item() <= settings["sigma_start"]:
+                out = out + callback(out, query, key, value, options, **settings)
+        return out
+
+    def _place(self, query: Tensor, kinds: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """Key and value (rows, t, width) for the rows of `query`, which are a batch per kind, where it is."""
+        signature = (kinds, len(query), query.dtype, query.device)
+        if self._placed is None or self._placed[0] != signature:
+            batch = len(query) // len(kinds)
+            key, value = (
+                torch.cat(
+                    [
+                        comfy.utils.repeat_to_batch_size(tensor[NEGATIVE if kind == NEGATIVE else IMAGE], batch)
+                        for kind in kinds
+                    ]
+                ).to(query)
+                for tensor in (self.key, self.value)
+            )
+            self._placed = (signature, key, value)
+        return self._placed[1:]
+
+    def to(self, *args, **kwargs) -> ImageAttention:
+        """Called by the host when it moves the model: what was made for sampling is let go."""
+        self._placed = None
+        self.prompt.release()
+        return self
+
+    def add(self, callback: Callable, **settings) -> None:
+        """Called by IPAdapter_plus when it finds a replacement in its place: its attention is added as well."""
+        self.guests.append((callback, settings))
+
+    def __deepcopy__(self, memo) -> ImageAttention:
+        """A clone's own list of guests, over the same tensors: hosts up to 0.8 copy a model's options in depth."""
+        copied = ImageAttention(self.prompt, self.key, self.value, self.inner)
+        copied.guests = list(self.guests)
+        return copied
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, options: dict) -> Tensor:
+    """The host's attention as it calls it itself for these options."""
+    return optimized_attention(
+        query,
+        key,
+        value,
+        options["n_heads"],
+        attn_precision=options.get("attn_precision"),
+        transformer_options=options,
+    )
