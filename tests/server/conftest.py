@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from client import Client, KolorsGraph
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(Path(__file__).parent))  # for vision_tower.py
 
 
 @pytest.fixture(scope="session")
@@ -18,6 +20,7 @@ def server(dev, models):
     base = models.parent
     for folder in ("custom_nodes", "models/checkpoints"):
         (base / folder).mkdir(parents=True, exist_ok=True)
+    shutil.copy(Path(__file__).with_name("vision_tower.py"), base / "custom_nodes")  # nodes that only tests need
     dev.link_pack(base / "custom_nodes" / "comfyui-kolors", ROOT)
     dev.LOGS.mkdir(parents=True, exist_ok=True)
     setup = dev.Setup(Path(sys.executable), Path(os.environ["COMFYUI_PATH"]), base)
