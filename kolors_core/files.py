@@ -7,6 +7,7 @@ import pickle
 import struct
 import zipfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import torch
 from torch import Tensor
 
 from .errors import KolorsError
+
+INDEX = "*.index*.json"  # Hugging Face's lists of a model's shards: .index.json, or .index.fp16.json of a variant
 
 # First bytes of files that people put into a model folder by mistake, and what to say about each.
 SIGNATURES = (
@@ -29,35 +32,64 @@ SIGNATURES = (
 )
 
 
-def read_state_dict(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read the tensors of a safetensors file or of a torch pickle (weights only), memory-mapped, on the CPU.
+@dataclass(frozen=True)
+class Weights:
+    """The tensors of a model by key as they lie in its files.
 
-    Of a file that an index beside it names as a shard, all shards are read.
-    Returns the tensors by key, and the file's metadata (empty for a pickle or shards).
+    tensors: memory-mapped, on the CPU; those of a GGUF file are shapes on the meta device. metadata: the file's own,
+    empty for a pickle or shards. files: where each tensor lies.
+    """
+
+    tensors: dict[str, Tensor]
+    metadata: dict[str, str]
+    files: dict[str, Path]
+
+    def read(self, key: str) -> Tensor:
+        """One tensor, by a mapping of its own that goes when the tensor does, so that its pages leave the memory."""
+        path = self.files[key]
+        with path.open("rb") as file:
+            head = file.read(9)
+        if head[8:9] == b"{":
+            with safetensors.safe_open(path, framework="pt") as file:
+                return file.get_tensor(key)
+        return _read_torch(path)[key] if zipfile.is_zipfile(path) else self.tensors[key]
+
+
+def open_weights(path: str | Path) -> Weights:
+    """The tensors of a safetensors file or of a torch pickle (weights only), and how to read one at a time.
+
+    Of a file that an index beside it names as a shard, or of such an index, all shards.
     Raises FileNotFoundError, or KolorsError where the file is empty, cut short, of another kind, or wants to run code.
     """
     path = Path(path)
     shards = find_shards(path)
-    if not shards:
-        return _read_file(path)
-    return {key: tensor for shard in shards for key, tensor in _read_file(shard)[0].items()}, {}
+    parts = {shard: _read_file(shard) for shard in shards or [path]}
+    tensors = {key: tensor for part, _ in parts.values() for key, tensor in part.items()}
+    files = {key: shard for shard, (part, _) in parts.items() for key in part}
+    return Weights(tensors, {} if shards else parts[path][1], files)
+
+
+def read_state_dict(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and the metadata of `open_weights`."""
+    weights = open_weights(path)
+    return weights.tensors, weights.metadata
 
 
 def find_shards(path: Path) -> list[Path]:
-    """All files of the sharded model that `path` is a part of by a Hugging Face index beside it; empty where none is.
+    """All files of the sharded model that `path` is a part of by a Hugging Face index beside it, or is the index of.
 
-    Raises KolorsError where one of them is missing.
+    Empty where there is none. Raises KolorsError where one of them is missing.
     """
-    for index in sorted(path.parent.glob("*.index.json")):
+    for index in sorted(path.parent.glob(INDEX)):
         try:
             names = {Path(name).name for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OSError):
             continue  # not the index of this model, or of no use
-        if path.name in names:
+        if path.name in names or path == index:
             missing = sorted(name for name in names if not path.with_name(name).is_file())
             if missing:
                 raise KolorsError(
-                    f"{locate(path)} is one of {len(names)} files of a model; {', '.join(missing)} missing there. "
+                    f"{locate(path)} belongs to a model of {len(names)} files; missing there: {', '.join(missing)}. "
                     "Download the missing files into the same folder, or take a single-file version of the model."
                 )
             return [path.with_name(name) for name in sorted(names)]

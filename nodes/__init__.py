@@ -2,7 +2,7 @@
 
 from .ip_adapter import KolorsFaceIDApply, KolorsIPAdapterApply, KolorsIPAdapterLoader
 from .loaders import KolorsChatGLM3Loader, KolorsCheckpointLoader, KolorsUNETLoader
-from .prompt import KolorsPromptEncode
+from .prompt import KolorsConditioningLoad, KolorsConditioningSave, KolorsPromptEncode
 from .sampling import KolorsKSampler, KolorsModelSampling, KolorsScheduler
 
 NODE_CLASS_MAPPINGS = {
@@ -12,6 +12,8 @@ NODE_CLASS_MAPPINGS = {
         KolorsChatGLM3Loader,
         KolorsCheckpointLoader,
         KolorsPromptEncode,
+        KolorsConditioningSave,
+        KolorsConditioningLoad,
         KolorsKSampler,
         KolorsScheduler,
         KolorsModelSampling,

@@ -1,6 +1,6 @@
 """Nodes that read files."""
 
-from ..kolors_core.host import loaders, paths
+from ..kolors_core.host import encoder_weights, loaders, paths
 
 
 class KolorsUNETLoader:
@@ -77,15 +77,17 @@ class KolorsChatGLM3Loader:
                     paths.list_files("text_encoders"),
                     {
                         "tooltip": "The ChatGLM3 encoder in models/text_encoders, models/clip or models/LLM, "
-                        "for example chatglm3-fp16.safetensors (12.5 GB)."
+                        "for example chatglm3-fp16.safetensors (12.5 GB), chatglm3-4bit.safetensors (3.9 GB), a .gguf "
+                        "file, or the index of several shards (.index.json)."
                     },
                 ),
                 "weight_dtype": (
-                    ["default", *(name for name in loaders.WEIGHT_DTYPES if name != "fp8_e4m3fn_fast")],
+                    ["default", *encoder_weights.WEIGHT_NAMES],
                     {
                         "default": "default",
                         "tooltip": "How the weights are stored in memory. default keeps what the file has "
-                        "(12.5 GB in fp16); fp8_e4m3fn takes half of that for slightly different images.",
+                        "(12 GB in fp16). int8 takes 6.2 GB, int4 3.4 GB, from any file, on any device; fewer bits "
+                        "change the images more.",
                     },
                 ),
             },

@@ -687,7 +687,9 @@ def test_test_runs_pytest_in_the_repository_and_returns_its_code(dev, setup, tmp
     assert json.loads(report.read_text()) == [str(setup.comfyui), str(setup.base), str(ROOT)]
 
 
-@pytest.mark.parametrize(("names", "run"), [([], ["ip_adapter", "parity"]), (["parity"], ["parity"])])
+@pytest.mark.parametrize(
+    ("names", "run"), [([], ["ip_adapter", "parity", "text_encoder"]), (["text"], ["text_encoder"])]
+)
 def test_bench_runs_all_benchmarks_or_those_named(dev, setup, monkeypatch, names, run):
     scripts = []
     monkeypatch.setattr(dev, "set_up", lambda args: (setup, dev.Progress(0)))
@@ -699,7 +701,7 @@ def test_bench_runs_all_benchmarks_or_those_named(dev, setup, monkeypatch, names
 def test_bench_names_the_benchmarks_that_there_are(dev, capsys):
     with pytest.raises(SystemExit):
         dev.main(["bench", "speed"])
-    assert "speed is none of the benchmarks ip_adapter, parity" in capsys.readouterr().err
+    assert "speed is none of the benchmarks ip_adapter, parity, text_encoder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("error", "code"), [("SetupError", 1), ("OSError", 1), ("KeyboardInterrupt", 130)])

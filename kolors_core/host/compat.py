@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import inspect
 
+import comfy.model_patcher
 import comfy.sd
+import torch
+
+
+def patches_convert() -> bool:
+    """Whether a patch that the host applies in a layer's forward takes the stored weight and converts it itself.
+
+    So it is up to 0.3.75; newer hosts hand it the values. Asked of the host itself.
+    """
+    asked = []
+    patch = comfy.model_patcher.LowVramPatch("", {"": []}, lambda weight, **options: asked.append(True) or weight)
+    patch(torch.zeros(1))
+    return bool(asked)
 
 
 def load_diffusion_model_state_dict(state_dict, model_options, metadata):

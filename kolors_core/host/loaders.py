@@ -15,19 +15,13 @@ from torch import Tensor
 
 from ..detect import describe, diffusers_unet_layout, find_chatglm3, find_kolors_unet, strip_prefix
 from ..errors import KolorsError, log
-from ..files import check_tensors, locate, read_config, read_state_dict
-from . import compat, paths, text_encoder
+from ..files import check_tensors, locate, open_weights, read_config, read_state_dict
+from ..gguf_file import is_gguf, open_gguf
+from . import compat, encoder_weights, paths, text_encoder
 from .unet import KolorsUNet
 
-#: What a user may choose to store weights in; "default" leaves it to the host and the file.
-WEIGHT_DTYPES = {
-    "fp32": torch.float32,
-    "fp16": torch.float16,
-    "bf16": torch.bfloat16,
-    "fp8_e4m3fn": torch.float8_e4m3fn,
-    "fp8_e4m3fn_fast": torch.float8_e4m3fn,
-    "fp8_e5m2": torch.float8_e5m2,
-}
+#: What a user may choose to store a UNet in; "default" leaves it to the host and the file.
+WEIGHT_DTYPES = {**encoder_weights.WEIGHT_DTYPES, "fp8_e4m3fn_fast": torch.float8_e4m3fn}
 
 
 def load_unet(path: str, weight_dtype: str = "default"):
@@ -103,25 +97,27 @@ def load_text_encoder(path: str, weight_dtype: str = "default", device: str = "d
     Raises KolorsError where the file is something else or incomplete, or no tokenizer is found.
     """
     started = time.perf_counter()
-    state_dict, metadata = read_state_dict(path)
-    prefix = find_chatglm3(state_dict)
+    weights = open_gguf(path) if is_gguf(path) else open_weights(path)
+    prefix = find_chatglm3(weights.tensors)
     if prefix is None:
         raise KolorsError(
-            f"{locate(path)} is {describe(state_dict)}. Expected a ChatGLM3 text encoder. "
+            f"{locate(path)} is {describe(weights.tensors)}. Expected a ChatGLM3 text encoder. "
             f"Get {paths.SOURCES['text_encoders']} ({paths.MIRRORS})."
         )
-    encoder, config = text_encoder.prepare(state_dict, prefix, read_config(path, metadata), path)
-    tokenizer = paths.find_tokenizer(path, config.vocab_size, state_dict.get(paths.TOKENIZER_KEY))
+    encoder, config, source = text_encoder.prepare(weights.tensors, prefix, read_config(path, weights.metadata), path)
+    tokenizer = paths.find_tokenizer(path, config.vocab_size, weights.tensors.get(paths.TOKENIZER_KEY))
     options = {}
     if device == "cpu":
         options = {"load_device": torch.device("cpu"), "offload_device": torch.device("cpu")}
-    if weight_dtype == "default":
-        load_device = options.get("load_device", comfy.model_management.text_encoder_device())
-        dtype = text_encoder.default_dtype(encoder, load_device)
-    else:
-        dtype = WEIGHT_DTYPES[weight_dtype]
-    clip = text_encoder.build_clip(encoder, tokenizer, config, dtype, options)
-    log_load("ChatGLM3 text encoder", path, dtype, clip.patcher.model_size(), started)
+    load_device = options.get("load_device", comfy.model_management.text_encoder_device())
+    storage = encoder_weights.choose(weight_dtype, source, load_device)
+
+    def read(key: str) -> Tensor:
+        return weights.read(prefix + key) if prefix + key in weights.files else encoder[key]  # a default of ours
+
+    state_dict = encoder_weights.convert(config, encoder, source, storage, read)
+    clip = text_encoder.build_clip(state_dict, tokenizer, config, storage, options)
+    log_load("ChatGLM3 text encoder", path, storage, clip.patcher.model_size(), started)
     return clip
 
 
@@ -146,8 +142,8 @@ def load_checkpoint(path: str):
     return model, clip, vae
 
 
-def log_load(what: str, path: str, dtype: torch.dtype, size: int, started: float) -> None:
-    """One line per load: file, dtype, size in bytes as MiB, and seconds since `started`."""
+def log_load(what: str, path: str, dtype, size: int, started: float) -> None:
+    """One line per load: file, what its weights are stored in, size in bytes as MiB, and seconds since `started`."""
     log.info(
         "[Kolors] %s %s: %s, %d MiB, %.1f s",
         what, Path(path).name, str(dtype).removeprefix("torch."), size >> 20, time.perf_counter() - started,

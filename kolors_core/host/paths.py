@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
 import folder_paths
@@ -11,6 +12,8 @@ import numpy
 from torch import Tensor
 
 from ..errors import KolorsError
+from ..files import INDEX
+from ..prompt_file import is_conditioning
 from ..tokenizer import ChatGLM3Tokenizer
 
 TOKENIZER_FILE = "tokenizer.model"
@@ -38,7 +41,7 @@ def list_files(kind: str) -> list[str]:
     if kind == "ipadapter":  # the host lists every file of a kind that it does not know by itself
         names = folder_paths.filter_files_extensions(names, folder_paths.supported_pt_extensions)
     if kind == "text_encoders":
-        names = names + [name for name in _list_llm() if name not in names]
+        names = sorted({*names, *_list_encoders()})
     return names
 
 
@@ -48,8 +51,8 @@ def resolve(kind: str, name: str) -> str:
     Raises FileNotFoundError that says where the file belongs and where to get it.
     """
     path = folder_paths.get_full_path(kind, name)
-    if path is None and kind == "text_encoders" and name in _list_llm():
-        path = next((str(folder / name) for folder in _llm_folders() if (folder / name).is_file()), None)
+    if path is None and kind == "text_encoders" and name in _list_encoders():
+        path = next((str(folder / name) for folder in _encoder_folders() if (folder / name).is_file()), None)
     if path is None:
         folders = "\n".join(map(str, folder_paths.get_folder_paths(kind)))
         source = f" Get {SOURCES[kind]} ({MIRRORS})." if kind in SOURCES else ""
@@ -61,8 +64,17 @@ def resolve(kind: str, name: str) -> str:
 
 def fingerprint(kind: str, name: str) -> str:
     """Changes when the file behind a name does: path, time of change and size."""
+    return _fingerprint(name, lambda: resolve(kind, name))
+
+
+def conditioning_fingerprint(name: str) -> str:
+    """The same for a conditioning file."""
+    return _fingerprint(name, lambda: find_conditioning(name))
+
+
+def _fingerprint(name: str, find: Callable[[], str | Path]) -> str:
     try:
-        path = resolve(kind, name)
+        path = find()
         status = os.stat(path)
     except OSError:
         return f"{name} missing"
@@ -111,9 +123,45 @@ def _llm_folders() -> list[Path]:
     return [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
 
 
-def _list_llm() -> list[str]:
-    names: list[str] = []
-    for folder in _llm_folders():
+def _encoder_folders() -> list[Path]:
+    return [*map(Path, folder_paths.get_folder_paths("text_encoders")), *_llm_folders()]
+
+
+def _list_encoders() -> set[str]:
+    """What the host does not list by itself: indices of shards, GGUF files, and everything in models/LLM."""
+    names = set()
+    for folder in filter(Path.is_dir, _encoder_folders()):
         files, _ = folder_paths.recursive_search(str(folder), [".git"])
-        names += folder_paths.filter_files_extensions(files, folder_paths.supported_pt_extensions)
-    return sorted(set(names))
+        names |= {file for file in files if fnmatch(file, INDEX) or file.endswith(".gguf")}
+        if folder in _llm_folders():
+            names |= set(folder_paths.filter_files_extensions(files, folder_paths.supported_pt_extensions))
+    return names
+
+
+def next_conditioning(prefix: str) -> Path:
+    """A path in the output folder for one more conditioning file: ``<prefix>_00001_.safetensors``."""
+    folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_output_directory())
+    return Path(folder) / f"{name}_{counter:05}_.safetensors"
+
+
+def list_conditionings() -> list[str]:
+    """Names of the conditioning files of the input folder, and of the output folder with the host's mark for it."""
+    names = []
+    for folder, mark in ((folder_paths.get_input_directory(), ""), (folder_paths.get_output_directory(), " [output]")):
+        files, _ = folder_paths.recursive_search(folder, [".git"]) if os.path.isdir(folder) else ([], {})
+        ours = (file for file in files if file.endswith(".safetensors") and is_conditioning(Path(folder, file)))
+        names += sorted(file + mark for file in ours)
+    return names
+
+
+def find_conditioning(name: str) -> Path:
+    """The path behind a name of `list_conditionings`.
+
+    Raises FileNotFoundError that says where it was looked for.
+    """
+    if not folder_paths.exists_annotated_filepath(name):
+        raise FileNotFoundError(
+            f"{name} was not found in {folder_paths.get_input_directory()} or {folder_paths.get_output_directory()}. "
+            "Save a conditioning with 'Save Kolors Conditioning', or copy the file there."
+        )
+    return Path(folder_paths.get_annotated_filepath(name))

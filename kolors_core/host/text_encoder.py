@@ -7,7 +7,6 @@ from itertools import dropwhile
 from typing import Any
 
 import comfy.model_management
-import comfy.ops
 import comfy.sd
 import comfy.sd1_clip
 import torch
@@ -15,17 +14,17 @@ from comfy.ldm.modules.attention import optimized_attention_for_device
 from comfy.supported_models_base import ClipTarget
 from torch import Tensor
 
-from ..chatglm3 import ChatGLM3Config, ChatGLM3Encoder, RotaryEmbedding, encode_prompts
-from ..detect import extract_chatglm3, find_chatglm3, is_quantized
+from ..chatglm3 import ChatGLM3Config, RotaryEmbedding, encode_prompts
+from ..detect import extract_chatglm3, find_chatglm3
 from ..errors import KolorsError, log
 from ..files import check_tensors, locate
 from ..tokenizer import PAD_ID, PROMPT_ROWS, ChatGLM3Tokenizer, pad_left, prompt_rows
-from . import paths
+from . import encoder_weights, paths
+from .encoder_weights import Storage
 
 NAME = "chatglm3"
 MAX_TOKENS_OPTION = "kolors_max_tokens"
 CHECKPOINT_PREFIX = "text_encoders."
-FLOAT8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 
 
 class KolorsTokenizer:
@@ -72,27 +71,25 @@ def parse_weights(text: str) -> list[tuple[str, float]]:
 class KolorsTextEncoder(torch.nn.Module, comfy.sd1_clip.ClipTokenWeightEncoder):
     """The host's text encoder interface around `ChatGLM3Encoder`, which stands under the key ``transformer``.
 
-    state_dict: from `prepare`; its tensors are taken over where dtype and place allow. weight_dtype: what the matrices
-    are stored in; it takes precedence over the host's `dtype`, which knows nothing of the file.
+    state_dict: of `encoder_weights.convert`; its tensors are taken over as they are. storage: what they are stored in;
+    it takes precedence over the host's `dtype`, which knows nothing of the file.
     """
 
     def __init__(
-        self, config: ChatGLM3Config, state_dict, prefix, weight_dtype, device="cpu", dtype=None, model_options={}
+        self, config: ChatGLM3Config, state_dict, prefix, storage: Storage, device="cpu", dtype=None, model_options={}
     ):
         super().__init__()
-        self.dtypes = {weight_dtype}
+        self.dtypes = {storage.plain if storage.bits else storage.dtype}
+        self.storage = storage
         self.prefix = prefix
         self.special_tokens = {}  # read by the host's weighting, for `gen_empty_tokens`
         self.execution_device = None
-        self.transformer = ChatGLM3Encoder(
+        self.transformer = storage.build(
             config,
-            dtype=weight_dtype,
-            norm_dtype=torch.float16 if weight_dtype in FLOAT8 else weight_dtype,
-            device="meta",
-            operations=model_options.get("custom_operations") or comfy.ops.manual_cast,
+            operations=model_options.get("custom_operations"),
             attention=partial(_attend, optimized_attention_for_device(device, mask=True, small_input=True)),
         )
-        self.load_sd({key: _own(state_dict[key], meta.dtype) for key, meta in self.transformer.state_dict().items()})
+        self.load_sd(state_dict)
         self.requires_grad_(False).eval()
 
     def load_sd(self, state_dict):
@@ -114,20 +111,21 @@ class KolorsTextEncoder(torch.nn.Module, comfy.sd1_clip.ClipTokenWeightEncoder):
         return super().encode_token_weights(token_weight_pairs[NAME])
 
     def encode(self, tokens):
-        """Padded token lists of equal length -> context (p, rows, hidden) and pooled (p, hidden), float32."""
+        """Padded token lists of equal length -> context (p, rows, hidden) and pooled (p, hidden), float32.
+
+        Raises KolorsError where a value is not finite.
+        """
         rows = len(tokens[0])
         prompts = [list(dropwhile(PAD_ID.__eq__, prompt)) or [PAD_ID] for prompt in tokens]
         device = self.execution_device or self.device  # set by the host: newest hosts tell it, others move the model
-        return encode_prompts(self.transformer, prompts, rows, device)
-
-
-def _own(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """The tensor in `dtype`; in float32 on a 64-byte boundary.
-
-    A mapped file starts anywhere, and float32 weights are computed with in place, where the last digit follows that.
-    """
-    tensor = tensor.to(dtype)
-    return tensor.clone() if dtype == torch.float32 and tensor.data_ptr() % 64 else tensor
+        context, pooled = encode_prompts(self.transformer, prompts, rows, device)
+        if not (context.isfinite().all() and pooled.isfinite().all()):
+            raise KolorsError(
+                f"The ChatGLM3 text encoder, stored in {self.storage} on {device}, gave values that are not finite, "
+                "which would make the image black. Set weight_dtype of 'Load Kolors ChatGLM3 Text Encoder' to bf16 "
+                "(12 GB) or fp32 (24 GB); where that does not help, the file is damaged or a LoRA on it too strong."
+            )
+        return context, pooled
 
 
 def _attend(attention, query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
@@ -136,61 +134,45 @@ def _attend(attention, query: Tensor, key: Tensor, value: Tensor, bias: Tensor) 
 
 
 def build_clip(
-    state_dict: dict[str, Tensor], tokenizer: ChatGLM3Tokenizer, config: ChatGLM3Config, weight_dtype, model_options
+    state_dict: dict[str, Tensor], tokenizer: ChatGLM3Tokenizer, config: ChatGLM3Config, storage: Storage, model_options
 ):
-    """A ``comfy.sd.CLIP`` of a prepared state dict."""
-    target = ClipTarget(*_target(state_dict, tokenizer, config, weight_dtype))
-    parameters = sum(tensor.numel() for tensor in state_dict.values())
-    return comfy.sd.CLIP(target, parameters=parameters, model_options={**model_options, "dtype": weight_dtype})
+    """A ``comfy.sd.CLIP`` of the state dict of `encoder_weights.convert`."""
+    target = ClipTarget(*_target(state_dict, tokenizer, config, storage))
+    parameters = sum(tensor.nbytes for tensor in state_dict.values()) // storage.plain.itemsize
+    return comfy.sd.CLIP(target, parameters=parameters, model_options={**model_options, "dtype": storage.plain})
 
 
-def _target(state_dict, tokenizer, config, weight_dtype):
-    encoder = partial(KolorsTextEncoder, config, state_dict, tokenizer.prefix, weight_dtype)
+def _target(state_dict, tokenizer, config, storage):
+    encoder = partial(KolorsTextEncoder, config, state_dict, tokenizer.prefix, storage)
     return partial(KolorsTokenizer, tokenizer), encoder
 
 
 def prepare(state_dict: dict[str, Tensor], prefix: str, settings: dict[str, Any], path: str):
-    """The encoder's tensors under `prefix`, checked to be complete, and the configuration they tell.
+    """The encoder's tensors under `prefix`, checked to be complete, the configuration they tell, and their storage.
 
-    Raises KolorsError where tensors are missing, of the wrong shape, or stored as integers.
+    Raises KolorsError where tensors are missing, of the wrong shape, or stored in more than one way.
     """
     encoder = extract_chatglm3(state_dict, prefix)
-    if is_quantized(encoder):
-        raise KolorsError(
-            f"{locate(path)} is a ChatGLM3 text encoder with integer weights (8-bit or 4-bit), which this version does "
-            "not read. Use the fp16 file, and set weight_dtype to fp8_e4m3fn where memory is short."
-        )
     try:
         config = ChatGLM3Config.from_state_dict(encoder, settings)
     except KolorsError as error:
         raise KolorsError(f"{locate(path)} {error}") from None
     encoder.setdefault("rotary_pos_emb.inv_freq", RotaryEmbedding(config.rotary_dim).inv_freq)
-    check_tensors(ChatGLM3Encoder(config, device="meta").state_dict(), encoder, "ChatGLM3 text encoder", path)
-    return encoder, config
-
-
-def default_dtype(state_dict: dict[str, Tensor], device) -> torch.dtype:
-    """What to store the matrices in when nobody chose: what the host's flags say, else what the file has.
-
-    A float32 file goes to half precision on an accelerator, as the host does with every text encoder.
-    """
-    host_dtype = comfy.model_management.text_encoder_dtype(device)
-    if host_dtype != torch.float16:  # --fp32-text-enc, --bf16-text-enc, --fp8_...-text-enc
-        return host_dtype
-    stored = state_dict["encoder.layers.0.self_attention.query_key_value.weight"].dtype
-    if stored == torch.float32 and not comfy.model_management.is_device_cpu(device):
-        return host_dtype
-    return stored
+    source = encoder_weights.stored(encoder, path)
+    what = f"ChatGLM3 text encoder{f' in {source}' if source.bits else ''}"
+    check_tensors(source.build(config).state_dict(), encoder, what, path)
+    return encoder, config, source
 
 
 def checkpoint_target(state_dict: dict[str, Tensor], prefix: str):
     """Tokenizer and encoder of a checkpoint that carries the encoder, as the host's ClipTarget takes them."""
     path = "the checkpoint"
-    encoder, config = prepare(state_dict, prefix, {}, path)
+    encoder, config, source = prepare(state_dict, prefix, {}, path)
     model = state_dict.get(CHECKPOINT_PREFIX + paths.TOKENIZER_KEY)
     tokenizer = paths.find_tokenizer(path, config.vocab_size, model)
-    dtype = default_dtype(encoder, comfy.model_management.text_encoder_device())
-    return _target(encoder, tokenizer, config, dtype)
+    storage = encoder_weights.choose("default", source, comfy.model_management.text_encoder_device())
+    converted = encoder_weights.convert(config, encoder, source, storage, encoder.__getitem__)
+    return _target(converted, tokenizer, config, storage)
 
 
 def to_checkpoint_keys(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:

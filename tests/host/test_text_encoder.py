@@ -185,7 +185,10 @@ LAYER = "encoder__layers__1__mlp__dense_4h_to_h__weight"
 BAD_FILES = {
     "missing": ({LAYER: None}, r"incomplete ChatGLM3 text encoder: 1 of 23 tensors are missing \(encoder.layers.1.mlp"),
     "misshapen": ({LAYER: torch.zeros(3, 5)}, r"1 of 23 tensors are of the wrong shape"),
-    "quantized": ({"encoder__layers__0__mlp__dense_4h_to_h__weight_scale": torch.ones(64)}, "integer weights"),
+    "mixed": (
+        {f"{LAYER}_scale": torch.ones(64)},
+        r"in int8: encoder.layers.1.mlp.dense_4h_to_h.weight_scale belongs to",
+    ),
 }
 
 

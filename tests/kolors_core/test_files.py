@@ -138,20 +138,20 @@ def test_missing_and_misshapen_tensors_are_counted_and_named():
         check_tensors(expected, good | {"layer.2": torch.zeros(3)}, "thing", "folder/file")
 
 
+@pytest.mark.parametrize("index", ["model.safetensors.index.json", "model.safetensors.index.fp16.json"])
 @pytest.mark.parametrize("kind", ["safetensors", "bin"])
-def test_any_shard_brings_the_whole_model(tmp_path, kind):
+def test_any_shard_brings_the_whole_model(tmp_path, kind, index):
     names = [f"model-0000{i}-of-00002.{kind}" for i in (1, 2)]
     for name, (key, tensor) in zip(names, TENSORS.items()):
         save = save_file if kind == "safetensors" else torch.save
         save({key: tensor}, tmp_path / name)
     (tmp_path / "other.index.json").write_text("{broken")
     assert read_state_dict(tmp_path / names[0])[0].keys() == {"a.weight"}
-    index = {"weight_map": dict(zip(TENSORS, names))}
-    (tmp_path / "model.index.json").write_text(json.dumps(index))
-    for name in names:
+    (tmp_path / index).write_text(json.dumps({"weight_map": dict(zip(TENSORS, names))}))
+    for name in (*names, index):
         assert_read(tmp_path / name)
     (tmp_path / names[1]).unlink()
-    with pytest.raises(KolorsError, match=f"is one of 2 files of a model; {names[1]} missing there"):
+    with pytest.raises(KolorsError, match=f"belongs to a model of 2 files; missing there: {names[1]}"):
         read_state_dict(tmp_path / names[0])
 
 
@@ -161,5 +161,5 @@ def test_an_index_cannot_point_out_of_its_folder(tmp_path):
     save_file({"a": torch.ones(1)}, tmp_path / "models" / "a.safetensors")
     index = {"weight_map": {"a": "a.safetensors", "secret": "../outside.safetensors"}}
     (tmp_path / "models" / "model.index.json").write_text(json.dumps(index))
-    with pytest.raises(KolorsError, match=r"outside\.safetensors missing there"):
+    with pytest.raises(KolorsError, match=r"missing there: outside\.safetensors"):
         read_state_dict(tmp_path / "models" / "a.safetensors")

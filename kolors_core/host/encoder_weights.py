@@ -1,0 +1,152 @@
+"""The ChatGLM3 encoder's weights: from what a file has to what memory is to hold, one tensor at a time.
+
+What the file has already stays mapped. Everything else is read, converted and let go tensor by tensor, so that loading
+takes little more memory than what it leaves behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import comfy.model_management
+import comfy.ops
+import comfy.utils
+import torch
+from torch import Tensor
+
+from ..chatglm3 import ChatGLM3Config, ChatGLM3Encoder
+from ..detect import is_quantized
+from ..errors import KolorsError
+from ..files import locate
+from ..quantization import BITS, dequantize, quantize
+from .packed_ops import packed_operations
+
+#: What a user may choose to store the encoder in; "default" leaves it to the host and the file.
+WEIGHT_DTYPES = {
+    "fp32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+    "fp8_e4m3fn": torch.float8_e4m3fn,
+    "fp8_e5m2": torch.float8_e5m2,
+}
+WEIGHT_NAMES = (*WEIGHT_DTYPES, *BITS)
+FLOAT8 = (torch.float8_e4m3fn, torch.float8_e5m2)
+MATRIX = "encoder.layers.0.self_attention.query_key_value.weight"
+EMBEDDING = "embedding.word_embeddings.weight"
+
+
+@dataclass(frozen=True)
+class Storage:
+    """What memory holds: the matrices of the layers in `dtype` or packed in `bits`, everything else in `plain`."""
+
+    dtype: torch.dtype
+    plain: torch.dtype
+    bits: int | None = None
+
+    def __str__(self) -> str:
+        return f"int{self.bits}" if self.bits else str(self.dtype).removeprefix("torch.")
+
+    def build(self, config: ChatGLM3Config, operations=None, **options) -> ChatGLM3Encoder:
+        """The encoder without weights, on the meta device."""
+        if self.bits:
+            operations = packed_operations(self.bits)
+        return ChatGLM3Encoder(
+            config,
+            dtype=self.dtype,
+            norm_dtype=self.plain,
+            device="meta",
+            operations=operations or comfy.ops.manual_cast,
+            **options,
+        )
+
+
+def stored(encoder: Mapping[str, Tensor], path: str) -> Storage:
+    """What a file's tensors are stored in.
+
+    Raises KolorsError where a matrix is stored in another way than the first one.
+    """
+    plain = encoder[EMBEDDING].dtype
+    if not is_quantized(encoder):
+        return Storage(encoder[MATRIX].dtype, plain)
+    hidden = encoder[EMBEDDING].shape[1]
+    storage = Storage(torch.int8, plain, 8 if encoder[MATRIX].shape[1] == hidden else 4)
+    for key in encoder:
+        matrix = key.removesuffix("_scale")
+        if matrix != key and (matrix not in encoder or encoder[matrix].dtype not in (torch.int8, torch.uint8)):
+            found = encoder[matrix].dtype if matrix in encoder else "nothing"
+            raise KolorsError(
+                f"{locate(path)} is a damaged ChatGLM3 text encoder in {storage}: {key} belongs to a matrix of int8, "
+                f"but {matrix} is {found}. Download it again."
+            )
+    return storage
+
+
+def choose(name: str, source: Storage, device) -> Storage:
+    """What to store the weights in by the name that a user chose; by default what the host's flags or the file say.
+
+    A float32 file goes to half precision on an accelerator, as the host does with every text encoder.
+    """
+    half = source.plain if source.plain in (torch.float16, torch.bfloat16) else torch.float16
+    if name in BITS:
+        return Storage(torch.int8, half, BITS[name])
+    if name != "default":
+        dtype = WEIGHT_DTYPES[name]
+        return Storage(dtype, half if dtype in FLOAT8 else dtype)
+    if source.bits:
+        return Storage(torch.int8, half, source.bits)
+    dtype = comfy.model_management.text_encoder_dtype(device)
+    if dtype == torch.float16:  # no --fp32-text-enc, --bf16-text-enc, --fp8_...-text-enc
+        on_accelerator = not comfy.model_management.is_device_cpu(device)
+        dtype = torch.float16 if source.dtype == torch.float32 and on_accelerator else source.dtype
+    return Storage(dtype, half if dtype in FLOAT8 else dtype)
+
+
+def convert(
+    config: ChatGLM3Config,
+    encoder: Mapping[str, Tensor],
+    source: Storage,
+    target: Storage,
+    read: Callable[[str], Tensor],
+) -> dict[str, Tensor]:
+    """The state dict of `target` from the tensors of `source`, of which `read` gives one that may be let go.
+
+    Shows progress, and ends where the prompt is interrupted.
+    """
+    expected = target.build(config).state_dict()
+    result: dict[str, Tensor] = {}
+    progress = comfy.utils.ProgressBar(len(expected))
+    for key, meta in expected.items():
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        scale = f"{key}_scale"
+        if key in result:  # a scale, made with its matrix
+            pass
+        elif target.bits and scale in expected:
+            if source.bits == target.bits:
+                result[key], result[scale] = encoder[key].view(torch.int8), read(scale).to(torch.float32, copy=True)
+            else:
+                result[key], result[scale] = quantize(_values(key, encoder, source, read), target.bits)
+        elif scale in encoder:
+            result[key] = _values(key, encoder, source, read).to(meta.dtype)
+        else:
+            result[key] = _own(encoder[key], meta.dtype, partial(read, key))
+        progress.update(1)
+    return result
+
+
+def _values(key: str, encoder: Mapping[str, Tensor], source: Storage, read: Callable[[str], Tensor]) -> Tensor:
+    scale = f"{key}_scale"
+    if scale not in encoder:
+        return read(key)
+    return dequantize(read(key).view(torch.int8), read(scale).float(), source.bits)
+
+
+def _own(tensor: Tensor, dtype: torch.dtype, read: Callable[[], Tensor]) -> Tensor:
+    """The tensor in `dtype`; in float32 on a 64-byte boundary.
+
+    A mapped file starts anywhere, and float32 weights are computed with in place, where the last digit follows that.
+    """
+    if tensor.is_meta or tensor.dtype != dtype:
+        return read().to(dtype, copy=True)
+    return read().clone() if dtype == torch.float32 and tensor.data_ptr() % 64 else tensor

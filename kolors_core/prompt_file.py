@@ -1,0 +1,101 @@
+"""A prompt's CONDITIONING as a safetensors file, so that it can be used without the text encoder.
+
+All padded rows of a Kolors prompt are equal, so one of them is stored with their number: a short prompt takes 0.4 MB
+instead of 4. Tensors lie under ``<entry>.<name>``, everything else in the metadata as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .errors import KolorsError
+from .files import locate, read_state_dict
+
+FORMAT = "kolors-conditioning-1"
+STATES = "states"
+MAX_ROWS = 1 << 16  # more than any prompt has
+HEAD_BYTES = 4096  # the metadata comes first in a safetensors header
+Conditioning = list[list[Any]]  # [states (p, rows, hidden), {name: tensor or number or text}] per entry
+
+
+def save_conditioning(path: Path, conditioning: Conditioning, dtype: torch.dtype | None = None) -> None:
+    """Write `conditioning`; its tensors as they are, or in `dtype`. The file appears whole or not at all.
+
+    Raises KolorsError where an entry holds what no file can: a ControlNet, a hook, another model.
+    """
+    tensors: dict[str, Tensor] = {}
+    entries = []
+    for index, (states, extra) in enumerate(conditioning):
+        padding = count_padding(states)
+        tensors[f"{index}.{STATES}"] = states[:, max(0, padding - 1) :]
+        plain = {}
+        for name, value in extra.items():
+            if isinstance(value, Tensor):
+                tensors[f"{index}.{name}"] = value
+            elif isinstance(value, (str, int, float, bool, type(None), tuple, list)):
+                plain[name] = value
+            else:
+                raise KolorsError(
+                    f"This conditioning holds '{name}', a {type(value).__name__}, which a file cannot keep. Save "
+                    "the prompt before ControlNets and hooks are applied to it."
+                )
+        entries.append({"padding": padding, "extra": plain})
+    try:
+        metadata = {"format": FORMAT, "entries": json.dumps(entries)}
+    except (TypeError, ValueError) as error:
+        raise KolorsError(f"This conditioning holds values that a file cannot keep ({error}).") from error
+    tensors = {key: tensor.to(dtype or tensor.dtype).contiguous().cpu() for key, tensor in tensors.items()}
+    partial = path.with_suffix(".partial")
+    save_file(tensors, partial, metadata)
+    partial.replace(path)
+
+
+def load_conditioning(path: str | Path) -> Conditioning:
+    """Read what `save_conditioning` wrote, in float32 and in full length.
+
+    Raises FileNotFoundError, or KolorsError where the file is another one or damaged.
+    """
+    tensors, metadata = read_state_dict(path)
+    if metadata.get("format") != FORMAT:
+        raise KolorsError(
+            f"{locate(path)} holds no conditioning, but {len(tensors)} tensors of something else. "
+            "Expected a file of 'Save Kolors Conditioning'."
+        )
+    try:
+        return [_entry(index, entry, tensors) for index, entry in enumerate(json.loads(metadata["entries"]))]
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, RuntimeError, RecursionError) as error:
+        raise KolorsError(f"{locate(path)} is a damaged conditioning file. Save it again. ({error!r})") from error
+
+
+def is_conditioning(path: str | Path) -> bool:
+    """Whether a file begins as `save_conditioning` writes it; only its first bytes are read."""
+    try:
+        with open(path, "rb") as file:
+            return FORMAT.encode() in file.read(HEAD_BYTES)
+    except OSError:
+        return False
+
+
+def _entry(index: int, entry: dict[str, Any], tensors: dict[str, Tensor]) -> list[Any]:
+    prefix = f"{index}."
+    extra = {key[len(prefix) :]: tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+    extra = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in extra.items()}
+    states, padding = extra.pop(STATES), int(entry["padding"])
+    if padding > MAX_ROWS:
+        raise ValueError(f"{padding} padded rows")
+    if padding > 1:
+        states = torch.cat((states[:, :1].expand(-1, padding - 1, -1), states), dim=1)
+    return [states, extra | entry["extra"]]
+
+
+def count_padding(states: Tensor) -> int:
+    """Number of leading rows of (p, rows, hidden) that equal the first one, bit by bit; 0 where none does."""
+    equal = (states == states[:, :1]).all(dim=-1).all(dim=0)  # (rows,)
+    count = int(equal.int().cumprod(0).sum())
+    return count if count > 1 else 0

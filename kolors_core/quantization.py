@@ -1,0 +1,82 @@
+"""Matrices in 8 or 4 bits, as the published ChatGLM3 files have them, in plain torch on any device.
+
+A value is ``weight * weight_scale[:, None]``: signed integers, one scale per row, symmetric (largest 127 or 7). In 4
+bits, two values share a byte, the first in its high half. Source: the 8-bit and 4-bit files of
+Kijai/ChatGLM3-safetensors, which follow THUDM's ``quantization.py``.
+
+Axes: o out features, i in features.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+BITS = {"int8": 8, "int4": 4}
+LARGEST = {8: 127, 4: 7}
+CHUNK = 1 << 22  # values that are converted at a time, so that the memory beside the result stays small
+
+
+def quantize(weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+    """A matrix (o, i) of any float dtype as packed int8 (o, i) or (o, i / 2), and its scales (o,) in float32."""
+    rows = max(1, CHUNK // weight.shape[1])
+    packed, scales = zip(*(_quantize_rows(part, bits) for part in weight.split(rows)))
+    return torch.cat(packed), torch.cat(scales)
+
+
+def _quantize_rows(weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+    weight = weight.float()
+    largest = LARGEST[bits]
+    scale = weight.abs().amax(dim=1) / largest
+    scale = torch.where(scale > 0, scale, torch.ones_like(scale))  # a row of zeros
+    return pack((weight / scale[:, None]).round_().clamp_(-largest, largest).to(torch.int8), bits), scale
+
+
+def dequantize(packed: Tensor, scale: Tensor, bits: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The values (o, i) in `dtype`, on the device of `packed`."""
+    return unpack(packed, bits).to(dtype) * scale.to(packed.device, dtype)[:, None]
+
+
+def pack(integers: Tensor, bits: int) -> Tensor:
+    """Integers (o, i) int8 as they are stored."""
+    if bits == 8:
+        return integers
+    high, low = integers.unflatten(1, (-1, 2)).unbind(-1)  # (o, i / 2) each
+    return (high << 4) | (low & 0x0F)
+
+
+def unpack(packed: Tensor, bits: int) -> Tensor:
+    """The inverse of `pack`; int8 (o, i)."""
+    if bits == 8:
+        return packed
+    return torch.stack((packed >> 4, (packed << 4) >> 4), dim=-1).flatten(1)
+
+
+class PackedLinear(nn.Module):
+    """A linear layer whose matrix stays packed, and is unpacked when it is needed.
+
+    Takes the place of ``nn.Linear`` in a model's operations; `bits` is set by a subclass (see `packed_linear`).
+    """
+
+    bits: int
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, dtype=None, device=None):
+        super().__init__()
+        width = in_features * self.bits // 8
+        self.in_features, self.out_features = in_features, out_features
+        self.weight = nn.Parameter(torch.empty(out_features, width, dtype=torch.int8, device=device), False)
+        self.weight_scale = nn.Parameter(torch.empty(out_features, dtype=torch.float32, device=device), False)
+        self.bias = nn.Parameter(torch.empty(out_features, device=device), False) if bias else None
+
+    def values(self, device, dtype: torch.dtype) -> Tensor:
+        """The matrix (o, i) on `device`; packed it travels, and there it is unpacked."""
+        return dequantize(self.weight.to(device), self.weight_scale, self.bits, dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        bias = None if self.bias is None else self.bias.to(x)
+        return nn.functional.linear(x, self.values(x.device, x.dtype), bias)
+
+
+def packed_linear(bits: int, base: type[PackedLinear] = PackedLinear) -> type[PackedLinear]:
+    """`base` for a number of bits."""
+    return type(f"Int{bits}Linear", (base,), {"bits": bits})

@@ -1,0 +1,194 @@
+"""The encoder in 8 and 4 bits: published files, conversion while loading, LoRAs, saving, and damaged files."""
+
+import itertools
+
+import pytest
+import torch
+from comfyui_kolors.demo.random_models import MID, TINY, random_chatglm3, random_tokenizer
+from comfyui_kolors.kolors_core.errors import KolorsError
+from comfyui_kolors.kolors_core.quantization import dequantize, quantize
+from comfyui_kolors.kolors_core.tokenizer import ChatGLM3Tokenizer
+from reference import build_chatglm3, encode, relative_error
+from safetensors.torch import load_file, save_file
+
+pytestmark = pytest.mark.host
+
+TOKENIZER = ChatGLM3Tokenizer(random_tokenizer())
+PROMPT = "一只红苹果，黄色背景 a red apple on a yellow background"
+MATRICES = ("query_key_value.weight", "dense.weight", "dense_h_to_4h.weight", "dense_4h_to_h.weight")
+BITS = {"int8": 8, "int4": 4}
+ERROR = {"int8": 0.06, "int4": 0.6}  # relative L2 of the context against float32; random weights are the worst case
+
+
+@pytest.fixture(scope="module")
+def loaders():
+    from comfyui_kolors.kolors_core.host import loaders
+
+    return loaders
+
+
+def float_encoder(sizes=TINY):
+    return random_chatglm3(sizes, TOKENIZER.pieces)
+
+
+def packed_encoder(bits, sizes=TINY, scale_dtype=torch.float16):
+    """As the published 8-bit and 4-bit files have it, and the floats that it stands for."""
+    packed, values = {}, {}
+    for key, tensor in float_encoder(sizes).items():
+        if key.endswith(MATRICES):
+            integers, scale = quantize(tensor, bits)
+            packed[key], packed[f"{key}_scale"] = integers, scale.to(scale_dtype)
+            values[key] = dequantize(integers, scale.to(scale_dtype).float(), bits)
+        else:
+            packed[key], values[key] = tensor.half(), tensor.half().float()
+    return packed, values
+
+
+def write(path, state_dict, prefix=""):
+    tokenizer = {"spiece_model": torch.frombuffer(bytearray(TOKENIZER.model), dtype=torch.uint8)}
+    save_file({prefix + key: tensor for key, tensor in state_dict.items()} | tokenizer, path)
+    return str(path)
+
+
+def run(clip, text=PROMPT):
+    ((context, extra),) = clip.encode_from_tokens_scheduled(clip.tokenize(text))
+    return context, extra["pooled_output"]
+
+
+def reference(values, sizes):
+    model = build_chatglm3(sizes, TOKENIZER.pieces)
+    model.load_state_dict(values)
+    return encode(model, [TOKENIZER.encode(PROMPT).ids])
+
+
+@pytest.mark.parametrize("name", BITS)
+@pytest.mark.parametrize("scale_dtype", [torch.float16, torch.float32])
+@pytest.mark.parametrize("prefix", ["", "transformer."])
+def test_published_files_equal_the_reference_on_their_values(loaders, tmp_path, name, scale_dtype, prefix):
+    packed, values = packed_encoder(BITS[name], MID, scale_dtype)
+    clip = loaders.load_text_encoder(write(tmp_path / "packed.safetensors", packed, prefix))
+    for found, expected in zip(run(clip), reference(values, MID)):
+        assert relative_error(found, expected) <= 1e-4
+    kept = clip.cond_stage_model.transformer.state_dict()
+    assert all(torch.equal(kept[key], packed[key]) for key in packed if key.endswith(MATRICES))
+
+
+@pytest.mark.parametrize("name", BITS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_any_file_is_packed_while_loading(loaders, tmp_path, name, dtype):
+    floats = {key: tensor.to(dtype) for key, tensor in float_encoder(MID).items()}
+    clip = loaders.load_text_encoder(write(tmp_path / "float.safetensors", floats), name)
+    kept = clip.cond_stage_model.transformer.state_dict()
+    for key, tensor in floats.items():
+        if key.endswith(MATRICES):
+            integers, scale = quantize(tensor, BITS[name])
+            assert torch.equal(kept[key], integers) and torch.equal(kept[f"{key}_scale"], scale)
+    context, _ = run(clip)
+    assert relative_error(context, reference(float_encoder(MID), MID)[0]) <= ERROR[name]
+
+
+@pytest.mark.parametrize(("stored", "chosen"), itertools.permutations(["int8", "int4", "fp16", "fp8_e4m3fn"], 2))
+def test_any_storage_becomes_any_other(loaders, tmp_path, stored, chosen):
+    if stored in BITS:
+        state_dict = packed_encoder(BITS[stored])[0]
+    else:
+        dtype = {"fp16": torch.float16, "fp8_e4m3fn": torch.float8_e4m3fn}[stored]
+        state_dict = {k: v.to(dtype if k.endswith(MATRICES) else torch.float16) for k, v in float_encoder().items()}
+    clip = loaders.load_text_encoder(write(tmp_path / "file.safetensors", state_dict), chosen)
+    layer = clip.cond_stage_model.transformer.encoder.layers[0]
+    dtype = torch.int8 if chosen in BITS else {"fp16": torch.float16, "fp8_e4m3fn": torch.float8_e4m3fn}[chosen]
+    assert layer.mlp.dense_h_to_4h.weight.dtype == dtype
+    assert relative_error(run(clip)[0], reference(float_encoder(), TINY)[0]) <= 0.6
+
+
+@pytest.mark.parametrize("name", BITS)
+def test_what_is_saved_loads_bit_equal_from_one_file(loaders, tmp_path, name):
+    """What the stock CLIPSave writes of an encoder packed while loading: the published layout, tokenizer included."""
+    clip = loaders.load_text_encoder(write(tmp_path / "float.safetensors", float_encoder()), name)
+    saved = {key.removeprefix("transformer."): tensor for key, tensor in clip.get_sd().items()}
+    save_file(saved, tmp_path / "saved.safetensors")
+    written = load_file(tmp_path / "saved.safetensors")
+    assert written["encoder.layers.0.mlp.dense_4h_to_h.weight"].dtype == torch.int8
+    assert written["spiece_model"].numpy().tobytes() == TOKENIZER.model
+    again = loaders.load_text_encoder(str(tmp_path / "saved.safetensors"))
+    assert all(torch.equal(a, b) for a, b in zip(run(again), run(clip)))
+    assert (tmp_path / "saved.safetensors").stat().st_size < (tmp_path / "float.safetensors").stat().st_size
+
+
+@pytest.mark.parametrize("name", BITS)
+@pytest.mark.parametrize("in_forward", [False, True])
+def test_a_lora_applies_to_the_values_and_leaves_no_trace(loaders, tmp_path, name, in_forward):
+    """Patched into the weights, as the host does by default, or applied in the layer's forward, as with little VRAM."""
+    from comfy.model_patcher import LowVramPatch, get_key_weight
+
+    clip = loaders.load_text_encoder(write(tmp_path / "float.safetensors", float_encoder()), name)
+    before = run(clip)
+    layer = clip.cond_stage_model.transformer.encoder.layers[1].mlp.dense_4h_to_h
+    key = "transformer.encoder.layers.1.mlp.dense_4h_to_h.weight"
+    delta = torch.zeros(TINY.hidden, TINY.ffn)
+    delta[3] = 2 * layer.weight_scale[3]
+    patched = clip.clone()
+    patched.add_patches({key: ("diff", (delta,))})
+    values = dequantize(layer.weight, layer.weight_scale, BITS[name])
+    largest = {"int8": 127, "int4": 7}[name] * layer.weight_scale[:, None]
+    expected = (values + delta).clamp(-largest, largest)
+    if in_forward:
+        _, set_weight, convert_weight = get_key_weight(clip.cond_stage_model, key)
+        x = torch.randn(1, 2, TINY.ffn, generator=torch.Generator().manual_seed(0))
+        layer.weight_function = [LowVramPatch(key, patched.patcher.patches, convert_weight, set_weight)]
+        try:
+            found = layer(x)
+        finally:
+            layer.weight_function = []
+        assert (
+            min(relative_error(found, torch.nn.functional.linear(x, matrix)) for matrix in (expected, values + delta))
+            <= 1e-5
+        )
+    else:
+        after = run(patched)
+        assert torch.allclose(dequantize(layer.weight, layer.weight_scale, BITS[name]), expected, atol=1e-6)
+        assert relative_error(after[0], before[0]) > 1e-4
+    assert all(torch.equal(a, b) for a, b in zip(run(clip), before))
+
+
+DAMAGED = {
+    "scale too short": (
+        {"encoder.layers.0.mlp.dense_4h_to_h.weight_scale": torch.ones(5)},
+        r"encoder in int4: 1 of 35 tensors are of the wrong shape .*weight_scale is \[5\] instead of \[64\]",
+    ),
+    "scale missing": (
+        {"encoder.layers.1.self_attention.dense.weight_scale": None},
+        r"encoder in int4: 1 of 35 tensors are missing \(encoder.layers.1.self_attention.dense.weight_scale\)",
+    ),
+    "one matrix in 8 bits": (
+        {"encoder.layers.1.self_attention.dense.weight": torch.zeros(64, 64, dtype=torch.int8)},
+        r"in int4: 1 of 35 tensors are of the wrong shape .*\[64, 64\] instead of \[64, 32\]",
+    ),
+    "one matrix in floats": (
+        {"encoder.layers.1.self_attention.dense.weight": torch.zeros(64, 32)},
+        r"in int4: encoder.layers.1.self_attention.dense.weight_scale belongs to a matrix of int8, .* is torch.float32",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_a_damaged_packed_file_is_named(loaders, tmp_path, case):
+    changes, message = DAMAGED[case]
+    state_dict = {key: tensor for key, tensor in (packed_encoder(4)[0] | changes).items() if tensor is not None}
+    with pytest.raises(KolorsError, match=message) as error:
+        loaders.load_text_encoder(write(tmp_path / "packed.safetensors", state_dict))
+    assert f"packed.safetensors in {tmp_path}" in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["fp16", "int8"])
+def test_values_that_are_not_finite_name_the_stage(loaders, tmp_path, name):
+    state_dict = float_encoder()
+    state_dict["embedding.word_embeddings.weight"] = torch.full_like(
+        state_dict["embedding.word_embeddings.weight"], float("nan")
+    )
+    clip = loaders.load_text_encoder(write(tmp_path / "nan.safetensors", state_dict), name)
+    stored = {"fp16": "float16", "int8": "int8"}[name]
+    with pytest.raises(
+        KolorsError, match=rf"encoder, stored in {stored} on cpu, gave values that are not finite.*bf16"
+    ):
+        run(clip)
