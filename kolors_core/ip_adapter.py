@@ -54,8 +54,8 @@ class IPAdapterConfig:
             raise KolorsError(f"is {foreign}. Expected an IP-Adapter Plus or FaceID Plus of Kolors.")
         face = "image_proj.perceiver_resampler.proj_in.weight" in state_dict
         resampler = "image_proj.perceiver_resampler." if face else "image_proj."
-        modules = sorted({int(key.split(".")[1]) for key in state_dict if key.startswith("ip_adapter.")})
         try:
+            modules = sorted({int(key.split(".")[1]) for key in state_dict if key.startswith("ip_adapter.")})
             width, image_width = state_dict[resampler + "proj_in.weight"].shape
             projections = [state_dict[f"ip_adapter.{module}.to_k_ip.weight"].shape for module in modules]
             if face:
@@ -78,6 +78,11 @@ class IPAdapterConfig:
             )
         except KeyError as error:
             raise KolorsError(f"is an incomplete IP-Adapter: {error.args[0]} is missing. Download it again.") from None
+        except (ValueError, IndexError) as error:
+            raise KolorsError(
+                f"is a damaged IP-Adapter: its tensors have other names or numbers of dimensions than an adapter has "
+                f"({error}). Download it again."
+            ) from None
 
 
 def describe_foreign(state_dict: dict[str, Tensor]) -> str | None:
@@ -85,17 +90,20 @@ def describe_foreign(state_dict: dict[str, Tensor]) -> str | None:
     projection = next((key for key in state_dict if key.endswith("to_k_ip.weight")), None)
     if projection is None or not any(key.startswith("image_proj.") for key in state_dict):
         return "no IP-Adapter: it has no image_proj or no to_k_ip"
-    family = {768: "SD1.5", 1024: "SD2"}.get(state_dict[projection].shape[1])
+    integers = [key for key, tensor in state_dict.items() if not tensor.is_floating_point()]
+    if integers:
+        return f"an IP-Adapter with {len(integers)} tensors that are no floats ({integers[0]})"
+    family = {768: "SD1.5", 1024: "SD2"}.get(state_dict[projection].shape[-1])
     if family:
-        return f"an IP-Adapter for {family} (text width {state_dict[projection].shape[1]})"
+        return f"an IP-Adapter for {family} (text width {state_dict[projection].shape[-1]})"
     if any("to_q_lora" in key for key in state_dict):
         return "a FaceID adapter for SDXL, with a LoRA in it"
-    resampler = next((key for key in state_dict if key.endswith("proj_in.weight")), None)
-    if resampler is None:
+    if "image_proj.proj.weight" in state_dict or "image_proj.proj.3.weight" in state_dict:
         return "an IP-Adapter for SDXL without a resampler, which is not the Plus kind"
-    tower = {1280: "ViT-H", 1664: "ViT-bigG"}.get(state_dict[resampler].shape[1])
+    resampler = next((key for key in state_dict if key.endswith("proj_in.weight")), None)
+    tower = resampler and {1280: "ViT-H", 1664: "ViT-bigG"}.get(state_dict[resampler].shape[-1])
     if tower:
-        return f"an IP-Adapter for SDXL (its pictures come from CLIP {tower}, {state_dict[resampler].shape[1]} wide)"
+        return f"an IP-Adapter for SDXL (its pictures come from CLIP {tower}, {state_dict[resampler].shape[-1]} wide)"
     return None
 
 

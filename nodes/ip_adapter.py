@@ -174,6 +174,8 @@ class KolorsIPAdapterApply:
         attn_mask=None,
         image_batch="combine",
     ):
+        if not ip_adapter.counts(weight, start_at, end_at, attn_mask):
+            return (model,)
         tokens = ip_adapter.encode_images(ipadapter, clip_vision, image, image_negative)
         one_each = image_batch == "one per latent"
         return (ip_adapter.apply(model, ipadapter, tokens, weight, start_at, end_at, weight_type, attn_mask, one_each),)
@@ -258,6 +260,8 @@ class KolorsFaceIDApply:
         face.check_adapter(ipadapter)
         if face_embedding is None:
             face_embedding, image = face.find_faces(image, face_analysis)
+        if not ip_adapter.counts(weight, start_at, end_at, attn_mask):
+            return (model, face_embedding, image)
         negative = None if image_negative is None else face.find_faces(image_negative, face_analysis)
         tokens = face.encode_faces(ipadapter, clip_vision, (face_embedding, image), negative)
         one_each = image_batch == "one per latent"

@@ -33,7 +33,7 @@ WEIGHT_DTYPES = {
 }
 WEIGHT_NAMES = (*WEIGHT_DTYPES, *BITS)
 FLOAT8 = (torch.float8_e4m3fn, torch.float8_e5m2)
-MATRIX = "encoder.layers.0.self_attention.query_key_value.weight"
+MATRIX = ".self_attention.query_key_value.weight"  # its width is that of the hidden states
 EMBEDDING = "embedding.word_embeddings.weight"
 
 
@@ -67,11 +67,11 @@ def stored(encoder: Mapping[str, Tensor], path: str) -> Storage:
 
     Raises KolorsError where a matrix is stored in another way than the first one.
     """
-    plain = encoder[EMBEDDING].dtype
+    plain, hidden = encoder[EMBEDDING].dtype, encoder[EMBEDDING].shape[1]
+    matrix = next(tensor for key, tensor in encoder.items() if key.endswith(MATRIX))
     if not is_quantized(encoder):
-        return Storage(encoder[MATRIX].dtype, plain)
-    hidden = encoder[EMBEDDING].shape[1]
-    storage = Storage(torch.int8, plain, 8 if encoder[MATRIX].shape[1] == hidden else 4)
+        return Storage(matrix.dtype, plain)
+    storage = Storage(torch.int8, plain, 8 if matrix.shape[1] == hidden else 4)
     for key in encoder:
         matrix = key.removesuffix("_scale")
         if matrix != key and (matrix not in encoder or encoder[matrix].dtype not in (torch.int8, torch.uint8)):

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from copy import deepcopy
+from weakref import WeakKeyDictionary
 
 import comfy.lora
 import comfy.model_management
@@ -15,6 +17,7 @@ import comfy.model_patcher
 import comfy.ops
 import comfy.utils
 import torch
+from comfy.patcher_extension import CallbacksMP
 from torch import Tensor
 from torch.nn.functional import linear
 
@@ -27,6 +30,9 @@ from . import paths
 from .image_attention import IMAGE, NEGATIVE, ImageAttention, ImagePrompt, Place, find_places, place_weights
 from .loaders import log_load
 
+OWN_ATTENTION = "kolors_ip_adapter"  # under which the host keeps our callback
+#: States of the reference's negative image by vision tower, which never change.
+NEGATIVE_STATES: WeakKeyDictionary = WeakKeyDictionary()
 TOWER = "Load CLIP Vision with clip-vit-large-patch14-336 of Kolors-IP-Adapter-Plus/image_encoder"
 
 
@@ -85,7 +91,14 @@ def vision_states(clip_vision, images: Tensor | None) -> Tensor:
             f"This CLIP vision model sees {size} pixels along a side. Kolors' IP-Adapters expect {IMAGE_SIZE}. "
             f"Use {TOWER}."
         )
-    pixels = torch.zeros(1, 3, size, size) if images is None else pixel_values(images)
+    if images is None:
+        if clip_vision not in NEGATIVE_STATES:
+            NEGATIVE_STATES[clip_vision] = _run_tower(clip_vision, torch.zeros(1, 3, size, size))
+        return NEGATIVE_STATES[clip_vision]
+    return _run_tower(clip_vision, pixel_values(images))
+
+
+def _run_tower(clip_vision, pixels: Tensor) -> Tensor:
     comfy.model_management.load_model_gpu(clip_vision.patcher)
     states = []
     progress = comfy.utils.ProgressBar(len(pixels))
@@ -145,7 +158,7 @@ def apply(
     Raises KolorsError where the model has other cross attentions than the adapter was made for.
     """
     clone = model.clone()
-    if weight == 0 or start_at >= end_at or (mask is not None and not mask.any()):
+    if not counts(weight, start_at, end_at, mask):
         return clone
     places = find_places(model.get_model_object("diffusion_model"))
     _check_places(adapter, places)
@@ -168,7 +181,20 @@ def apply(
                 before = inner.get((place.block, place.number, index), inner.get((place.block, place.number)))
                 attention = ImageAttention(prompt, key.cpu(), (value * weight * share).cpu(), before)
                 clone.set_model_attn2_replace(attention, place.block, place.number, index)
+    clone.remove_callbacks_with_key(CallbacksMP.ON_CLONE, OWN_ATTENTION)
+    clone.add_callback_with_key(CallbacksMP.ON_CLONE, OWN_ATTENTION, own_attention)
     return clone
+
+
+def counts(weight: float, start_at: float, end_at: float, mask: Tensor | None) -> bool:
+    """Whether an adapter with these settings counts anywhere."""
+    return weight != 0 and start_at < end_at and (mask is None or bool(mask.any()))
+
+
+def own_attention(model, clone) -> None:
+    """Give a clone replacements of its own, for IPAdapter_plus adds to those that it finds; called by the host."""
+    replaced = clone.model_options["transformer_options"].get("patches_replace", {}).get("attn2", {})
+    replaced.update({key: deepcopy(patch) for key, patch in replaced.items() if isinstance(patch, ImageAttention)})
 
 
 def _check_places(adapter: HostIPAdapter, places: dict[str, list[Place]]) -> None:

@@ -360,6 +360,17 @@ def test_copying_a_models_options_copies_no_tensors(host, model, adapter, tokens
         assert not patch.guests
 
 
+def test_what_a_pack_adds_to_a_clone_stays_there(host, model, adapter, tokens):
+    """Newest hosts share a model's options with its clones, and IPAdapter_plus adds to the replacements it finds."""
+    applied = host.ip_adapter.apply(model, adapter, tokens, 1.0, 0.0, 1.0)
+    before = run(host, applied)
+    clone = applied.clone()
+    for patch in clone.model_options["transformer_options"]["patches_replace"]["attn2"].values():
+        patch.add(lambda out, *args, **options: out * 0.5, sigma_start=1e9, sigma_end=0.0)
+    assert relative_error(run(host, clone), before) > LATENT_TOLERANCE
+    assert torch.equal(run(host, applied), before)
+
+
 def test_another_unets_adapter_is_named(host, model, tower, tmp_path):
     save_file(random_ip_adapter(Sizes(depth=(1, 3)), TOWER["hidden_size"]), tmp_path / "other.safetensors")
     other = host.ip_adapter.load_ip_adapter(tmp_path / "other.safetensors")

@@ -180,6 +180,14 @@ def test_a_damaged_packed_file_is_named(loaders, tmp_path, case):
     assert f"packed.safetensors in {tmp_path}" in str(error.value)
 
 
+@pytest.mark.parametrize("bits", [None, 8])
+def test_a_missing_first_layer_is_named(loaders, tmp_path, bits):
+    state_dict = packed_encoder(bits)[0] if bits else float_encoder()
+    state_dict = {key: tensor for key, tensor in state_dict.items() if not key.startswith("encoder.layers.0.")}
+    with pytest.raises(KolorsError, match=r"incomplete ChatGLM3 text encoder.* tensors are missing \(encoder.layers.0"):
+        loaders.load_text_encoder(write(tmp_path / "encoder.safetensors", state_dict))
+
+
 @pytest.mark.parametrize("name", ["fp16", "int8"])
 def test_values_that_are_not_finite_name_the_stage(loaders, tmp_path, name):
     state_dict = float_encoder()

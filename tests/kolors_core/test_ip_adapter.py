@@ -139,8 +139,31 @@ def test_every_layout_gives_the_same_adapter(tmp_path, kind, layout, part):
             {"image_proj.proj_in.weight": (2048, 1024), "ip_adapter.1.to_k_ip.weight": (640, 2048)},
             "is an incomplete IP-Adapter: image_proj.latents is missing. Download it again",
         ),
+        (
+            {"image_proj.latents": (1, 16, 2048), "ip_adapter.1.to_k_ip.weight": (640, 2048)},
+            "is an incomplete IP-Adapter: image_proj.proj_in.weight is missing. Download it again",
+        ),
     ],
 )
 def test_other_adapters_are_named(state_dict, message):
     with pytest.raises(KolorsError, match=message):
         IPAdapterConfig.from_state_dict(meta(**state_dict))
+
+
+@pytest.mark.parametrize(
+    ("key", "tensor"),
+    [
+        ("image_proj.proj_in.weight", torch.zeros(128)),
+        ("image_proj.proj_in.weight", torch.zeros(2, 3, 4, 5)),
+        ("ip_adapter.1.to_k_ip.weight", torch.zeros(64)),
+        ("image_proj.latents", torch.zeros(16)),
+        ("ip_adapter.foo.weight", torch.zeros(2)),
+        ("ip_adapter.1.to_v_ip.weight", torch.zeros(64, 128, dtype=torch.int8)),
+    ],
+)
+def test_a_damaged_adapter_is_named(key, tensor):
+    state_dict = random_ip_adapter(TINY, IMAGE_WIDTH) | {key: tensor}
+    with pytest.raises(
+        KolorsError, match=r"^is (a damaged IP-Adapter|an IP-Adapter with 1 tensors that are no floats)"
+    ):
+        IPAdapterConfig.from_state_dict(state_dict)

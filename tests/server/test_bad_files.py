@@ -168,16 +168,6 @@ def lora(style: str) -> Tensors:
     return {down: torch.zeros(4, 64), up: torch.zeros(64, 4)}
 
 
-def quantized_encoder() -> Tensors:
-    """8 bits per weight: int8 rows, each with a scale."""
-    encoder = good_encoder()
-    for key in [key for key, tensor in encoder.items() if key.startswith("encoder.layers.") and tensor.ndim == 2]:
-        scale = encoder[key].abs().amax(dim=1) / 127
-        encoder[key + "_scale"] = scale
-        encoder[key] = (encoder[key] / scale[:, None]).round().to(torch.int8)
-    return encoder
-
-
 OTHER_MODELS = {
     "SDXL UNet": (UNET_LOADER, sdxl_unet, ["an SDXL UNet", "2048", "Expected a Kolors UNet", "Get unet/"]),
     "SD1.5 checkpoint as UNet": (
@@ -198,7 +188,6 @@ OTHER_MODELS = {
     "kohya LoRA": (UNET_LOADER, lambda: lora("kohya"), ["a LoRA", "Expected a Kolors UNet", "Get unet/"]),
     "encoder as UNet": (UNET_LOADER, good_encoder, ["a ChatGLM3 text encoder", "Expected a Kolors UNet", "Get unet/"]),
     "UNet as encoder": (ENCODER_LOADER, good_unet, ["a Kolors UNet", "Expected a ChatGLM3", "Get chatglm3-fp16"]),
-    "8-bit encoder": (ENCODER_LOADER, quantized_encoder, ["integer weights", "8-bit", "Use the fp16 file"]),
 }
 
 
@@ -228,7 +217,7 @@ NO_MODELS = {
         b"<!DOCTYPE html>\n<html><body>Sign in</body></html>",
         ["a web page", "Expected a .safetensors file"],
     ),
-    "GGUF file": (b"GGUF" + bytes(60), ["a GGUF file", "Expected a .safetensors file", "Put the right file there"]),
+    "GGUF file": (b"GGUF" + bytes(60), ["GGUF file"]),  # of which the encoder's loader reads good ones
 }
 
 
