@@ -12,6 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from .linear import linear
+
 BITS = {"int8": 8, "int4": 4}
 LARGEST = {8: 127, 4: 7}
 CHUNK = 1 << 22  # values that are converted at a time, so that the memory beside the result stays small
@@ -74,7 +76,7 @@ class PackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         bias = None if self.bias is None else self.bias.to(x)
-        return nn.functional.linear(x, self.values(x.device, x.dtype), bias)
+        return linear(x, self.values(x.device, x.dtype), bias)
 
 
 def packed_linear(bits: int, base: type[PackedLinear] = PackedLinear) -> type[PackedLinear]:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import comfy.model_management
-import comfy.ops
 import comfy.utils
 import torch
 from torch import Tensor
@@ -21,7 +20,7 @@ from ..detect import is_quantized
 from ..errors import KolorsError
 from ..files import locate
 from ..quantization import BITS, dequantize, quantize
-from .packed_ops import packed_operations
+from .encoder_ops import HostOperations, packed_operations
 
 #: What a user may choose to store the encoder in; "default" leaves it to the host and the file.
 WEIGHT_DTYPES = {
@@ -57,7 +56,7 @@ class Storage:
             dtype=self.dtype,
             norm_dtype=self.plain,
             device="meta",
-            operations=operations or comfy.ops.manual_cast,
+            operations=operations or HostOperations,
             **options,
         )
 

@@ -1,15 +1,33 @@
-"""Packed linears for the host's patcher: they stay where it puts them, and LoRAs apply to their values."""
+"""The encoder's linears under the host's patcher: quick for few rows, and packed ones that LoRAs apply to."""
 
 from __future__ import annotations
 
+import comfy.model_management
 import comfy.ops
 import torch
 from torch import Tensor, nn
 
+from ..linear import linear
 from ..quantization import LARGEST, PackedLinear, dequantize, pack, packed_linear
 from .compat import patches_convert
 
 PATCHES_CONVERT = patches_convert()
+
+
+class HostLinear(comfy.ops.manual_cast.Linear):
+    """The host's casting Linear, with `linear` where nothing but the dtype has to change."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.weight_function or self.bias_function or self.weight.device != x.device:
+            return super().forward(x)
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        return linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
+
+
+class HostOperations(comfy.ops.manual_cast):
+    """The host's casting operations with `HostLinear`."""
+
+    Linear = HostLinear
 
 
 class HostPackedLinear(PackedLinear, comfy.ops.CastWeightBiasOp):
@@ -31,7 +49,7 @@ class HostPackedLinear(PackedLinear, comfy.ops.CastWeightBiasOp):
         bias = None if self.bias is None else self.bias.to(x)
         for function in self.bias_function:
             bias = function(bias)
-        return nn.functional.linear(x, weight, bias)
+        return linear(x, weight, bias)
 
     def convert_weight(self, weight: Tensor, inplace: bool = False, **options) -> Tensor:
         """The values (o, i), float32, of a packed weight, of which some hosts hand a float copy."""
