@@ -16,22 +16,21 @@ from .linear import linear
 
 BITS = {"int8": 8, "int4": 4}
 LARGEST = {8: 127, 4: 7}
-CHUNK = 1 << 22  # values that are converted at a time, so that the memory beside the result stays small
+CHUNK = 1 << 20  # values that are converted at a time, so that the memory beside the result stays small
 
 
 def quantize(weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     """A matrix (o, i) of any float dtype as packed int8 (o, i) or (o, i / 2), and its scales (o,) in float32."""
-    rows = max(1, CHUNK // weight.shape[1])
-    packed, scales = zip(*(_quantize_rows(part, bits) for part in weight.split(rows)))
-    return torch.cat(packed), torch.cat(scales)
-
-
-def _quantize_rows(weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
-    weight = weight.float()
-    largest = LARGEST[bits]
-    scale = weight.abs().amax(dim=1) / largest
-    scale = torch.where(scale > 0, scale, torch.ones_like(scale))  # a row of zeros
-    return pack((weight / scale[:, None]).round_().clamp_(-largest, largest).to(torch.int8), bits), scale
+    rows, width = max(1, CHUNK // weight.shape[1]), weight.shape[1] * bits // 8
+    packed = torch.empty(len(weight), width, dtype=torch.int8, device=weight.device)
+    scales = torch.empty(len(weight), device=weight.device)
+    for part, packed_part, scale in zip(weight.split(rows), packed.split(rows), scales.split(rows)):
+        values = part.to(torch.float32, copy=True)
+        torch.amax(values.abs(), dim=1, out=scale)
+        scale.div_(LARGEST[bits]).masked_fill_(scale == 0, 1)  # a row of zeros
+        values.div_(scale[:, None]).round_().clamp_(-LARGEST[bits], LARGEST[bits])
+        packed_part.copy_(pack(values.to(torch.int8), bits))
+    return packed, scales
 
 
 def dequantize(packed: Tensor, scale: Tensor, bits: int, dtype: torch.dtype = torch.float32) -> Tensor:
