@@ -51,7 +51,7 @@ def build_pair(sizes: Sizes):
     storage = Storage(torch.float32, torch.float32)
     config = ChatGLM3Config.from_state_dict(encoder)
     ours = storage.build(config)
-    ours.load_state_dict(convert(config, encoder, storage, storage, encoder.__getitem__), assign=True)
+    ours.load_state_dict(convert(config, encoder, storage, storage, lambda key, rows: encoder[key][rows]), assign=True)
     return ours.requires_grad_(False).eval(), theirs
 
 
@@ -159,7 +159,9 @@ def measure_errors() -> dict[str, tuple[float, float]]:
     for name in STORAGES:
         storage = choose(name, source, torch.device("cpu"))
         model = storage.build(config)
-        model.load_state_dict(convert(config, encoder, source, storage, encoder.__getitem__), assign=True)
+        model.load_state_dict(
+            convert(config, encoder, source, storage, lambda key, rows: encoder[key][rows]), assign=True
+        )
         outputs[name] = encode_prompts(model.eval(), [prompt(20)])
     exact = outputs["fp32"]
     return {name: tuple(relative_error(a, b) for a, b in zip(found, exact)) for name, found in outputs.items()}

@@ -44,15 +44,15 @@ class Weights:
     metadata: dict[str, str]
     files: dict[str, Path]
 
-    def read(self, key: str) -> Tensor:
-        """One tensor, by a mapping of its own that goes when the tensor does, so that its pages leave the memory."""
+    def read(self, key: str, rows: slice = slice(None)) -> Tensor:
+        """Rows of one tensor, by a mapping of their own that goes when they do, so that its pages leave the memory."""
         path = self.files[key]
         with path.open("rb") as file:
             head = file.read(9)
         if head[8:9] == b"{":
             with safetensors.safe_open(path, framework="pt") as file:
-                return file.get_tensor(key)
-        return _read_torch(path)[key] if zipfile.is_zipfile(path) else self.tensors[key]
+                return file.get_tensor(key)[rows]
+        return (_read_torch(path)[key] if zipfile.is_zipfile(path) else self.tensors[key])[rows]
 
 
 def open_weights(path: str | Path) -> Weights:

@@ -47,12 +47,12 @@ class GGUFWeights(Weights):
     def __init__(self, tensors: dict[str, Tensor], metadata: dict[str, str], sources: dict):
         super().__init__(tensors, metadata, sources)
 
-    def read(self, key: str) -> Tensor:
-        """One tensor, unpacked to float32."""
+    def read(self, key: str, rows: slice = slice(None)) -> Tensor:
+        """Rows of one tensor, unpacked to float32; a row is a whole number of GGUF's blocks."""
         import gguf
 
         source = self.files[key]
-        return torch.from_numpy(gguf.quants.dequantize(source.data, source.tensor_type))
+        return torch.from_numpy(gguf.quants.dequantize(source.data[rows], source.tensor_type))
 
 
 def open_gguf(path: str | Path) -> GGUFWeights:

@@ -9,6 +9,8 @@ Axes: o out features, i in features.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -16,21 +18,35 @@ from .linear import linear
 
 BITS = {"int8": 8, "int4": 4}
 LARGEST = {8: 127, 4: 7}
-CHUNK = 1 << 20  # values that are converted at a time, so that the memory beside the result stays small
+PART = 1 << 22  # values that are read at a time, and
+CHUNK = 1 << 20  # converted at a time, so that the memory beside the result stays small
 
 
 def quantize(weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     """A matrix (o, i) of any float dtype as packed int8 (o, i) or (o, i / 2), and its scales (o,) in float32."""
-    rows, width = max(1, CHUNK // weight.shape[1]), weight.shape[1] * bits // 8
-    packed = torch.empty(len(weight), width, dtype=torch.int8, device=weight.device)
-    scales = torch.empty(len(weight), device=weight.device)
+    return quantize_parts(weight.shape, bits, lambda rows: weight[rows])
+
+
+def quantize_parts(shape: Sequence[int], bits: int, read: Callable[[slice], Tensor]) -> tuple[Tensor, Tensor]:
+    """The same of a matrix that is read some rows at a time."""
+    outputs, inputs = shape
+    packed = torch.empty(outputs, inputs * bits // 8, dtype=torch.int8)
+    scales = torch.empty(outputs)
+    step = max(1, PART // inputs)
+    for start in range(0, outputs, step):
+        rows = slice(start, min(start + step, outputs))
+        _quantize_into(read(rows), bits, packed[rows], scales[rows])
+    return packed, scales
+
+
+def _quantize_into(weight: Tensor, bits: int, packed: Tensor, scales: Tensor) -> None:
+    rows = max(1, CHUNK // weight.shape[1])
     for part, packed_part, scale in zip(weight.split(rows), packed.split(rows), scales.split(rows)):
         values = part.to(torch.float32, copy=True)
         torch.amax(values.abs(), dim=1, out=scale)
         scale.div_(LARGEST[bits]).masked_fill_(scale == 0, 1)  # a row of zeros
         values.div_(scale[:, None]).round_().clamp_(-LARGEST[bits], LARGEST[bits])
         packed_part.copy_(pack(values.to(torch.int8), bits))
-    return packed, scales
 
 
 def dequantize(packed: Tensor, scale: Tensor, bits: int, dtype: torch.dtype = torch.float32) -> Tensor:

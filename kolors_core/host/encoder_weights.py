@@ -19,7 +19,7 @@ from ..chatglm3 import ChatGLM3Config, ChatGLM3Encoder
 from ..detect import is_quantized
 from ..errors import KolorsError
 from ..files import locate
-from ..quantization import BITS, dequantize, quantize
+from ..quantization import BITS, dequantize, quantize_parts
 from .encoder_ops import HostOperations, packed_operations
 
 #: What a user may choose to store the encoder in; "default" leaves it to the host and the file.
@@ -33,6 +33,7 @@ WEIGHT_DTYPES = {
 WEIGHT_NAMES = (*WEIGHT_DTYPES, *BITS)
 FLOAT8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 MATRIX = ".self_attention.query_key_value.weight"  # its width is that of the hidden states
+ALL = slice(None)  # rows
 EMBEDDING = "embedding.word_embeddings.weight"
 
 
@@ -107,9 +108,9 @@ def convert(
     encoder: Mapping[str, Tensor],
     source: Storage,
     target: Storage,
-    read: Callable[[str], Tensor],
+    read: Callable[[str, slice], Tensor],
 ) -> dict[str, Tensor]:
-    """The state dict of `target` from the tensors of `source`, of which `read` gives one that may be let go.
+    """The state dict of `target` from the tensors of `source`, of which `read` gives rows that may be let go.
 
     Shows progress, and ends where the prompt is interrupted.
     """
@@ -123,22 +124,26 @@ def convert(
             pass
         elif target.bits and scale in expected:
             if source.bits == target.bits:
-                result[key], result[scale] = encoder[key].view(torch.int8), read(scale).to(torch.float32, copy=True)
+                result[key] = encoder[key].view(torch.int8)
+                result[scale] = read(scale, ALL).to(torch.float32, copy=True)
             else:
-                result[key], result[scale] = quantize(_values(key, encoder, source, read), target.bits)
+                shape = (meta.shape[0], meta.shape[1] * 8 // target.bits)
+                result[key], result[scale] = quantize_parts(
+                    shape, target.bits, partial(_values, key, encoder, source, read)
+                )
         elif scale in encoder:
-            result[key] = _values(key, encoder, source, read).to(meta.dtype)
+            result[key] = _values(key, encoder, source, read, ALL).to(meta.dtype)
         else:
-            result[key] = _own(encoder[key], meta.dtype, partial(read, key))
+            result[key] = _own(encoder[key], meta.dtype, partial(read, key, ALL))
         progress.update(1)
     return result
 
 
-def _values(key: str, encoder: Mapping[str, Tensor], source: Storage, read: Callable[[str], Tensor]) -> Tensor:
+def _values(key: str, encoder: Mapping[str, Tensor], source: Storage, read, rows: slice) -> Tensor:
     scale = f"{key}_scale"
     if scale not in encoder:
-        return read(key)
-    return dequantize(read(key).view(torch.int8), read(scale).float(), source.bits)
+        return read(key, rows)
+    return dequantize(read(key, rows).view(torch.int8), read(scale, rows).float(), source.bits)
 
 
 def _own(tensor: Tensor, dtype: torch.dtype, read: Callable[[], Tensor]) -> Tensor:

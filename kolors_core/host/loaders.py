@@ -112,8 +112,8 @@ def load_text_encoder(path: str, weight_dtype: str = "default", device: str = "d
     load_device = options.get("load_device", comfy.model_management.text_encoder_device())
     storage = encoder_weights.choose(weight_dtype, source, load_device)
 
-    def read(key: str) -> Tensor:
-        return weights.read(prefix + key) if prefix + key in weights.files else encoder[key]  # a default of ours
+    def read(key: str, rows: slice) -> Tensor:
+        return weights.read(prefix + key, rows) if prefix + key in weights.files else encoder[key]  # a default of ours
 
     state_dict = encoder_weights.convert(config, encoder, source, storage, read)
     clip = text_encoder.build_clip(state_dict, tokenizer, config, storage, options)

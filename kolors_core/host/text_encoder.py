@@ -171,7 +171,7 @@ def checkpoint_target(state_dict: dict[str, Tensor], prefix: str):
     model = state_dict.get(CHECKPOINT_PREFIX + paths.TOKENIZER_KEY)
     tokenizer = paths.find_tokenizer(path, config.vocab_size, model)
     storage = encoder_weights.choose("default", source, comfy.model_management.text_encoder_device())
-    converted = encoder_weights.convert(config, encoder, source, storage, encoder.__getitem__)
+    converted = encoder_weights.convert(config, encoder, source, storage, lambda key, rows: encoder[key][rows])
     return _target(converted, tokenizer, config, storage)
 
 

@@ -107,6 +107,16 @@ def test_it_is_kept_in_any_storage(loaders, tmp_path, weight_dtype):
     assert run(clip)[0].isfinite().all()
 
 
+def test_a_matrix_may_be_read_in_parts(loaders, tmp_path, monkeypatch):
+    from comfyui_kolors.kolors_core import quantization
+
+    path, _ = write(tmp_path / "encoder.gguf", "Q4_0")
+    whole = loaders.load_text_encoder(path, "int8").get_sd()
+    monkeypatch.setattr(quantization, "PART", 7 * TINY.hidden)
+    parts = loaders.load_text_encoder(path, "int8").get_sd()
+    assert all(torch.equal(parts[key], tensor) for key, tensor in whole.items())
+
+
 def test_the_tokenizer_inside_is_used(loaders, tmp_path):
     path, _ = write(tmp_path / "encoder.gguf")
     tokenizer = loaders.load_text_encoder(path).tokenizer.tokenizer

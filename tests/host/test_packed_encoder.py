@@ -101,6 +101,20 @@ def test_any_storage_becomes_any_other(loaders, tmp_path, stored, chosen):
     assert relative_error(run(clip)[0], reference(float_encoder(), TINY)[0]) <= 0.6
 
 
+@pytest.mark.parametrize("suffix", ["safetensors", "bin"])
+def test_a_matrix_may_be_read_in_parts(loaders, tmp_path, monkeypatch, suffix):
+    from comfyui_kolors.kolors_core import quantization
+
+    path = write(tmp_path / "float.safetensors", float_encoder())
+    if suffix == "bin":
+        torch.save(load_file(path), tmp_path / "float.bin")
+        path = str(tmp_path / "float.bin")
+    whole = loaders.load_text_encoder(path, "int4").get_sd()
+    monkeypatch.setattr(quantization, "PART", 7 * TINY.hidden)
+    parts = loaders.load_text_encoder(path, "int4").get_sd()
+    assert all(torch.equal(parts[key], tensor) for key, tensor in whole.items())
+
+
 @pytest.mark.parametrize("name", BITS)
 def test_what_is_saved_loads_bit_equal_from_one_file(loaders, tmp_path, name):
     """What the stock CLIPSave writes of an encoder packed while loading: the published layout, tokenizer included."""
