@@ -28,6 +28,7 @@ def measure() -> dict[str, dict[int, float]]:
     from _timing import alternate
     from comfyui_kolors.demo.random_models import MID, random_ip_adapter, random_unet
     from comfyui_kolors.kolors_core.host import ip_adapter, loaders, sampling, unet
+    from comfyui_kolors.kolors_core.vision import to_pil
     from image_prompts import TOWER, host_tower, picture, reference_pipeline, theirs
     from reference import build_pipeline, build_scheduler
     from safetensors.torch import save_file
@@ -56,7 +57,7 @@ def measure() -> dict[str, dict[int, float]]:
     pipes[0].set_ip_adapter_scale = lambda scale: None
     for count in ADAPTERS[1:]:
         # Encoded beforehand: this is about steps.
-        pictures = [[image_to_pil(image)]] * count
+        pictures = [[to_pil(image[0])]] * count
         embeds = pipes[count].prepare_ip_adapter_image_embeds(pictures, None, "cpu", 1, True)
         options[count] = {"ip_adapter_image_embeds": embeds}
     shape, size = (1, 4, CELLS, CELLS), (8 * CELLS, 8 * CELLS)
@@ -71,12 +72,6 @@ def measure() -> dict[str, dict[int, float]]:
     runs |= {("diffusers", count): theirs_run(count) for count in ADAPTERS}
     seconds = alternate(runs)
     return {side: {count: seconds[side, count] / STEPS for count in ADAPTERS} for side in ("ours", "diffusers")}
-
-
-def image_to_pil(image):
-    from comfyui_kolors.kolors_core.vision import to_pil
-
-    return to_pil(image[0])
 
 
 def print_table(seconds: dict[str, dict[int, float]]) -> None:

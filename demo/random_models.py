@@ -50,12 +50,17 @@ the sun over the sea at dawn, a portrait of an old man, a girl with a red umbrel
 
 
 def random_tokenizer() -> bytes:
-    """A SentencePiece model of a few hundred bilingual pieces with byte fallback, as ChatGLM3's own has."""
+    """A SentencePiece model of a few hundred bilingual pieces."""
+    return train_tokenizer(SENTENCES.strip().splitlines(), 480)
+
+
+def train_tokenizer(sentences: list[str], pieces: int) -> bytes:
+    """A SentencePiece model of at most `pieces`: BPE with byte fallback and nothing normalised, as ChatGLM3's own."""
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(SENTENCES.strip().splitlines()),
+        sentence_iterator=iter(sentences),
         model_writer=model,
-        vocab_size=480,
+        vocab_size=pieces,
         hard_vocab_limit=False,
         model_type="bpe",
         byte_fallback=True,

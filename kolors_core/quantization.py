@@ -85,13 +85,9 @@ class PackedLinear(nn.Module):
         self.weight_scale = nn.Parameter(torch.empty(out_features, dtype=torch.float32, device=device), False)
         self.bias = nn.Parameter(torch.empty(out_features, device=device), False) if bias else None
 
-    def values(self, device, dtype: torch.dtype) -> Tensor:
-        """The matrix (o, i) on `device`; packed it travels, and there it is unpacked."""
-        return dequantize(self.weight.to(device), self.weight_scale, self.bits, dtype)
-
     def forward(self, x: Tensor) -> Tensor:
-        bias = None if self.bias is None else self.bias.to(x)
-        return linear(x, self.values(x.device, x.dtype), bias)
+        weight = dequantize(self.weight.to(x.device), self.weight_scale, self.bits, x.dtype)
+        return linear(x, weight, None if self.bias is None else self.bias.to(x))
 
 
 def packed_linear(bits: int, base: type[PackedLinear] = PackedLinear) -> type[PackedLinear]:

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import math
 from collections.abc import Sequence
 
-import sentencepiece
 import torch
 from common import WORK
 from data import COLOURS, EMOJI, NEUTRAL, bare
 from torch import Tensor
 
+from demo import random_models
 from kolors_core.chatglm3 import ChatGLM3Config, ChatGLM3Encoder, pack_prompts
 from kolors_core.tokenizer import PROMPT_ROWS, SPECIAL_TOKENS, ChatGLM3Tokenizer
 
 HIDDEN, HEAD, GROUPS, LAYERS, FFN = 128, 32, 2, 4, 384
 
 
-def train_tokenizer() -> bytes:
+def train_own_tokenizer() -> bytes:
     """A small bilingual SentencePiece model. It sees words and names, not captions, so that its pieces combine."""
     zh = [name for emoji in EMOJI for name in emoji.zh] + [chinese for _, chinese in COLOURS.values()]
     words = ("背景", "上", "的", "一张", "图", "一个", "是", "左边", "右边", "小小", "在")
@@ -27,27 +26,14 @@ def train_tokenizer() -> bytes:
     frame = [*COLOURS, "background", "a", "an", "on", "the", "is", "picture", "of", "small", "left", "right"]
     lines = [f"，{a}，{b}，" for a, b in itertools.pairwise(zh)] * 3 + [f"，{word}，" for word in words] * 20
     lines += [f"{name}, {name}" for name in en] * 3 + frame * 40 + [*NEUTRAL.values()] * 5
-    model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(lines),
-        model_writer=model,
-        vocab_size=1271,
-        hard_vocab_limit=False,
-        model_type="bpe",
-        byte_fallback=True,
-        character_coverage=1.0,
-        normalization_rule_name="identity",
-        remove_extra_whitespaces=False,
-        minloglevel=2,
-    )
-    return model.getvalue()
+    return random_models.train_tokenizer(lines, 1271)
 
 
 def load_tokenizer() -> ChatGLM3Tokenizer:
     """The tokenizer of the work folder, trained at the first call."""
     path = WORK / "tokenizer.model"
     if not path.is_file():
-        path.write_bytes(train_tokenizer())
+        path.write_bytes(train_own_tokenizer())
     return ChatGLM3Tokenizer(path.read_bytes(), str(path))
 
 
