@@ -58,23 +58,29 @@ class ChatGLM3Config:
 
         The head size shows in no weight: it comes from the length of ``rotary_pos_emb.inv_freq`` (a quarter of it),
         else from `config` (ChatGLM's ``kv_channels``), else it is the released 128. Raises KolorsError where a tensor
-        that tells a size is missing, the sizes do not fit together, or `config` names more layers than there are; its
-        text goes on from the name of the file.
+        that tells a size is missing, the sizes do not fit together, or a layer is missing; its text goes on from the
+        name of the file.
         """
-        config = config or {}
-        layers = [int(key.split(".")[2]) for key in state_dict if key.startswith("encoder.layers.")]
-        layer = f"encoder.layers.{min(layers, default=0)}"
         try:
-            vocab_size, hidden_size = state_dict["embedding.word_embeddings.weight"].shape
-            qkv_rows = state_dict[f"{layer}.self_attention.query_key_value.weight"].shape[0]
-            ffn_size = state_dict[f"{layer}.mlp.dense_h_to_4h.weight"].shape[0] // 2
+            return cls._from_shapes(state_dict, config or {})
         except KeyError as error:
             raise KolorsError(f"is an incomplete ChatGLM3 text encoder: {error.args[0]} is missing. {PARTS}") from None
-        num_layers = max(layers) + 1  # a layer missing in between is noticed when the tensors are checked
-        if num_layers < int(config.get("num_layers", num_layers)):
+        except (ValueError, TypeError, IndexError, ZeroDivisionError, OverflowError) as error:
             raise KolorsError(
-                f"is an incomplete ChatGLM3 text encoder: it has {num_layers} of the {config['num_layers']} layers "
-                f"that its config.json names. {PARTS}"
+                f"is a damaged ChatGLM3 text encoder: its tensors and configuration do not add up ({error}). {PARTS}"
+            ) from error
+
+    @classmethod
+    def _from_shapes(cls, state_dict: dict[str, Tensor], config: dict[str, Any]) -> ChatGLM3Config:
+        layers = {int(key.split(".")[2]) for key in state_dict if key.startswith("encoder.layers.")}
+        layer = f"encoder.layers.{min(layers, default=0)}"
+        vocab_size, hidden_size = state_dict["embedding.word_embeddings.weight"].shape
+        qkv_rows = state_dict[f"{layer}.self_attention.query_key_value.weight"].shape[0]
+        ffn_size = state_dict[f"{layer}.mlp.dense_h_to_4h.weight"].shape[0] // 2
+        num_layers = max(max(layers) + 1, int(config.get("num_layers", 0)))
+        if num_layers > 2 * len(layers):  # a few missing ones are named by their tensors
+            raise KolorsError(
+                f"is an incomplete ChatGLM3 text encoder: it has {len(layers)} of {num_layers} layers. {PARTS}"
             )
         inv_freq = state_dict.get("rotary_pos_emb.inv_freq")
         head_dim = inv_freq.shape[0] * 4 if inv_freq is not None else int(config.get("kv_channels", cls.head_dim))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import pickle
 import struct
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from .errors import KolorsError
 
+ZIP = b"PK\x03\x04"  # how torch's zipped pickles begin
 INDEX = "*.index*.json"  # Hugging Face's lists of a model's shards: .index.json, or .index.fp16.json of a variant
 
 # First bytes of files that people put into a model folder by mistake, and what to say about each.
@@ -52,7 +52,7 @@ class Weights:
         if head[8:9] == b"{":
             with safetensors.safe_open(path, framework="pt") as file:
                 return file.get_tensor(key)[rows]
-        return (_read_torch(path)[key] if zipfile.is_zipfile(path) else self.tensors[key])[rows]
+        return (_read_torch(path)[key] if head.startswith(ZIP) else self.tensors[key])[rows]
 
 
 def open_weights(path: str | Path) -> Weights:
@@ -106,7 +106,7 @@ def _read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise KolorsError(f"{locate(path)} is empty ({size} bytes). Expected a weight file. Download it again.")
     if head[8:9] == b"{":
         return _read_safetensors(path, size)
-    if zipfile.is_zipfile(path) or head[:1] == b"\x80":
+    if head.startswith((ZIP, b"\x80")):
         return _read_torch(path), {}
     raise KolorsError(
         f"{locate(path)} is {describe_signature(head)} ({size:,} bytes). Expected a .safetensors file, "
@@ -145,7 +145,8 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
     try:
         with path.open("rb") as file:
             misnamed = path.suffix == ".safetensors"  # torch goes by this name, and maps only what it opens itself
-            mmap = zipfile.is_zipfile(path) and not misnamed
+            mmap = file.read(len(ZIP)) == ZIP and not misnamed
+            file.seek(0)
             content = torch.load(file if misnamed else path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         raise KolorsError(
@@ -179,8 +180,13 @@ def read_config(path: str | Path, metadata: dict[str, str]) -> dict[str, Any]:
         return _parse_config(metadata["config"], f"the metadata of {locate(path)}")
     for candidate in (path.with_suffix(".json"), path.with_name("config.json")):
         if candidate.is_file():
-            return _parse_config(candidate.read_text(encoding="utf-8", errors="replace"), locate(candidate))
+            return read_json(candidate)
     return {}
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object of a file. Raises KolorsError where it holds something else."""
+    return _parse_config(path.read_text(encoding="utf-8", errors="replace"), locate(path))
 
 
 def _parse_config(text: str, source: str) -> dict[str, Any]:

@@ -50,11 +50,11 @@ class IPAdapterConfig:
         Raises KolorsError where the file is no Plus adapter or lacks a tensor that tells a size, or was made for
         another model family; its text goes on from the name of the file.
         """
-        if foreign := describe_foreign(state_dict):
-            raise KolorsError(f"is {foreign}. Expected an IP-Adapter Plus or FaceID Plus of Kolors.")
         face = "image_proj.perceiver_resampler.proj_in.weight" in state_dict
         resampler = "image_proj.perceiver_resampler." if face else "image_proj."
         try:
+            if foreign := describe_foreign(state_dict):
+                raise KolorsError(f"is {foreign}. Expected an IP-Adapter Plus or FaceID Plus of Kolors.")
             modules = sorted({int(key.split(".")[1]) for key in state_dict if key.startswith("ip_adapter.")})
             width, image_width = state_dict[resampler + "proj_in.weight"].shape
             projections = [state_dict[f"ip_adapter.{module}.to_k_ip.weight"].shape for module in modules]
@@ -78,7 +78,7 @@ class IPAdapterConfig:
             )
         except KeyError as error:
             raise KolorsError(f"is an incomplete IP-Adapter: {error.args[0]} is missing. Download it again.") from None
-        except (ValueError, IndexError) as error:
+        except (ValueError, IndexError, ZeroDivisionError) as error:
             raise KolorsError(
                 f"is a damaged IP-Adapter: its tensors have other names or numbers of dimensions than an adapter has "
                 f"({error}). Download it again."

@@ -55,6 +55,7 @@ class ChatGLM3Tokenizer:
         self.source = source
         try:
             self.processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+            self.processor.encode("")  # an empty model is noticed only when it is used
         except Exception as error:  # sentencepiece raises several types, RuntimeError among them
             raise KolorsError(
                 f"{source} is not a SentencePiece model ({len(model):,} bytes). Expected ChatGLM3's tokenizer.model "

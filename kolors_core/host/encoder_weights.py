@@ -65,20 +65,24 @@ class Storage:
 def stored(encoder: Mapping[str, Tensor], path: str) -> Storage:
     """What a file's tensors are stored in.
 
-    Raises KolorsError where a matrix is stored in another way than the first one.
+    Raises KolorsError where a tensor is stored in another way than its part of the encoder can be.
     """
     plain, hidden = encoder[EMBEDDING].dtype, encoder[EMBEDDING].shape[1]
     matrix = next(tensor for key, tensor in encoder.items() if key.endswith(MATRIX))
-    if not is_quantized(encoder):
-        return Storage(matrix.dtype, plain)
-    storage = Storage(torch.int8, plain, 8 if matrix.shape[1] == hidden else 4)
-    for key in encoder:
-        matrix = key.removesuffix("_scale")
-        if matrix != key and (matrix not in encoder or encoder[matrix].dtype not in (torch.int8, torch.uint8)):
-            found = encoder[matrix].dtype if matrix in encoder else "nothing"
+    storage = Storage(matrix.dtype, plain)
+    if is_quantized(encoder):
+        storage = Storage(torch.int8, plain, 8 if matrix.shape[-1] == hidden else 4)
+    for key, tensor in encoder.items():
+        is_matrix = key.startswith("encoder.layers.") and tensor.ndim == 2
+        integers = bool(storage.bits) and is_matrix and tensor.dtype in (torch.int8, torch.uint8)
+        wrong = None if integers or tensor.is_floating_point() else f"{key} is {tensor.dtype}"
+        if f"{key}_scale" in encoder:
+            wrong = None if integers else f"{key}_scale belongs to a matrix of int8, but {key} is {tensor.dtype}"
+        elif key.endswith("_scale") and key.removesuffix("_scale") not in encoder:
+            wrong = f"{key} belongs to a matrix of int8, but {key.removesuffix('_scale')} is missing"
+        if wrong:
             raise KolorsError(
-                f"{locate(path)} is a damaged ChatGLM3 text encoder in {storage}: {key} belongs to a matrix of int8, "
-                f"but {matrix} is {found}. Download it again."
+                f"{locate(path)} is a damaged ChatGLM3 text encoder in {storage}: {wrong}. Download it again."
             )
     return storage
 

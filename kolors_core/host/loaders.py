@@ -49,15 +49,9 @@ def extract_unet(state_dict: dict[str, Tensor], path: str) -> dict[str, Tensor]:
             f"Get {paths.SOURCES['diffusion_models']} ({paths.MIRRORS})."
         )
     unet = strip_prefix(state_dict, prefix)
-    if "conv_in.weight" in unet:
-        unet = _to_sd_names(unet)
-    _check_unet(unet, path)
-    return unet
-
-
-def _check_unet(unet: dict[str, Tensor], path: str) -> None:
-    """Compare with the UNet that the host reads from these tensors: none missing, none left over in its blocks."""
     try:
+        if "conv_in.weight" in unet:
+            unet = _to_sd_names(unet)
         expected = _expected_unet(unet)
     except Exception as error:  # the host's reading of an incomplete UNet fails in any way
         raise KolorsError(
@@ -74,6 +68,7 @@ def _check_unet(unet: dict[str, Tensor], path: str) -> None:
             f"{locate(path)} is an incomplete Kolors UNet: {len(stray)} tensors are of a block that lacks others "
             f"({stray[0]}). Download it again."
         )
+    return unet
 
 
 def _to_sd_names(unet: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import folder_paths
 import numpy
+import torch
 from torch import Tensor
 
 from ..errors import KolorsError
@@ -25,6 +26,7 @@ SOURCES = {
     "text_encoders": "chatglm3-fp16.safetensors of Kijai/ChatGLM3-safetensors",
     "ipadapter": "ip_adapter_plus_general.bin of Kwai-Kolors/Kolors-IP-Adapter-Plus, "
     "or ipa-faceid-plus.bin of Kwai-Kolors/Kolors-IP-Adapter-FaceID-Plus",
+    "controlnet": "diffusion_pytorch_model.safetensors of Kwai-Kolors/Kolors-ControlNet-Canny, -Depth or -Pose",
     "tokenizer": "text_encoder/tokenizer.model of Kwai-Kolors/Kolors",
 }
 MIRRORS = "huggingface.co, hf-mirror.com or modelscope.cn"
@@ -87,7 +89,7 @@ def find_tokenizer(path: str, embedding_rows: int, stored: Tensor | None = None)
     A damaged one, or one of another vocabulary than the `embedding_rows`, is passed over.
     Raises KolorsError that names the places and says where to get the file.
     """
-    if stored is not None:
+    if stored is not None and stored.dtype in (torch.uint8, torch.int8):
         return ChatGLM3Tokenizer(stored.cpu().numpy().astype(numpy.uint8).tobytes(), f"{TOKENIZER_KEY} in {path}")
     passed_over = []
     for candidate in dict.fromkeys(_tokenizer_candidates(Path(path).parent)):

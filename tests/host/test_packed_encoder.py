@@ -214,3 +214,21 @@ def test_values_that_are_not_finite_name_the_stage(loaders, tmp_path, name):
         KolorsError, match=rf"encoder, stored in {stored} on cpu, gave values that are not finite.*bf16"
     ):
         run(clip)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64])
+def test_an_embedding_of_integers_is_named(loaders, tmp_path, dtype):
+    encoder = float_encoder()
+    encoder["embedding.word_embeddings.weight"] = encoder["embedding.word_embeddings.weight"].to(dtype)
+    with pytest.raises(KolorsError, match=f"damaged ChatGLM3 text encoder .*word_embeddings.weight is {dtype}"):
+        loaders.load_text_encoder(write(tmp_path / "encoder.safetensors", encoder))
+
+
+def test_a_tokenizer_stored_as_numbers_is_passed_over(loaders, tmp_path):
+    encoder = float_encoder()
+    path = write(tmp_path / "encoder.safetensors", encoder)
+    stored = load_file(path)
+    stored["spiece_model"] = stored["spiece_model"].float()
+    save_file(stored, path)
+    with pytest.raises(KolorsError, match="No tokenizer for"):
+        loaders.load_text_encoder(path)

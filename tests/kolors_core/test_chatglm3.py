@@ -111,5 +111,33 @@ def test_head_size_comes_from_the_configuration_where_the_file_has_no_rotary_tab
 
 
 def test_a_part_of_an_encoder_is_named_by_its_configuration():
-    with pytest.raises(KolorsError, match=r"incomplete .* has 3 of the 28 layers that its config\.json names"):
+    with pytest.raises(KolorsError, match=r"incomplete .* has 3 of 28 layers"):
         ChatGLM3Config.from_state_dict(random_chatglm3(TINY, PIECES), {"num_layers": 28})
+
+
+@pytest.mark.parametrize(
+    ("key", "tensor"),
+    [
+        ("embedding.word_embeddings.weight", torch.zeros(8)),
+        ("encoder.layers.0.self_attention.query_key_value.weight", torch.zeros(())),
+        ("rotary_pos_emb.inv_freq", torch.zeros(0)),
+        ("encoder.layers.x.mlp.dense_4h_to_h.weight", torch.zeros(1)),
+    ],
+)
+def test_sizes_that_do_not_add_up_are_named(key, tensor):
+    state_dict = random_chatglm3(TINY, 480) | {key: tensor}
+    with pytest.raises(KolorsError, match="is a damaged ChatGLM3 text encoder: its tensors and configuration"):
+        ChatGLM3Config.from_state_dict(state_dict)
+
+
+@pytest.mark.parametrize("config", [{"layernorm_epsilon": []}, {"num_layers": "many"}, {"num_layers": float("inf")}])
+def test_a_configuration_of_other_types_is_named(config):
+    with pytest.raises(KolorsError, match="is a damaged ChatGLM3 text encoder: its tensors and configuration"):
+        ChatGLM3Config.from_state_dict(random_chatglm3(TINY, 480), config)
+
+
+def test_a_layer_number_far_too_high_is_named_at_once():
+    """Building so many layers to compare with would take all memory."""
+    state_dict = random_chatglm3(TINY, 480) | {"encoder.layers.999999999.mlp.dense_4h_to_h.weight": torch.zeros(1)}
+    with pytest.raises(KolorsError, match="has 4 of 1000000000 layers"):
+        ChatGLM3Config.from_state_dict(state_dict)

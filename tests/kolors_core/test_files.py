@@ -73,7 +73,7 @@ BAD_FILES = {
     "huge header": (struct.pack("<Q", 2**60) + b"{" + bytes(100), "damaged safetensors file of 109 bytes, too short"),
     "broken header": (struct.pack("<Q", 8) + b"{broken}" + bytes(20), "damaged safetensors file.*unreadable header"),
     "deep header": (struct.pack("<Q", 10**5) + b'{"a":' + b"[" * (10**5 - 5) + bytes(9), "damaged safetensors file"),
-    "truncated zip": (b"PK\x03\x04" + bytes(100), "is not a weight file"),
+    "truncated zip": (b"PK\x03\x04" + bytes(100), "is a damaged torch file"),
     "truncated pickle": (b"\x80\x02}q\x00" + bytes(20), "wants to run code or holds more than tensors|damaged torch"),
 }
 
@@ -163,3 +163,12 @@ def test_an_index_cannot_point_out_of_its_folder(tmp_path):
     (tmp_path / "models" / "model.index.json").write_text(json.dumps(index))
     with pytest.raises(KolorsError, match=r"missing there: outside\.safetensors"):
         read_state_dict(tmp_path / "models" / "a.safetensors")
+
+
+def test_what_begins_like_a_zip_and_is_none_is_named(tmp_path):
+    """Python's own look at the end of such a file may raise."""
+    path = tmp_path / "model.bin"
+    locator = b"PK\x06\x07" + bytes(12) + b"\x09\x00\x00\x00"  # of an archive on nine disks
+    path.write_bytes(b"PK\x03\x04" + bytes(100) + locator + b"PK\x05\x06" + bytes(18))
+    with pytest.raises(KolorsError, match=r"model\.bin in .* is a damaged torch file"):
+        read_state_dict(path)

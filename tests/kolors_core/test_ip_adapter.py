@@ -167,3 +167,17 @@ def test_a_damaged_adapter_is_named(key, tensor):
         KolorsError, match=r"^is (a damaged IP-Adapter|an IP-Adapter with 1 tensors that are no floats)"
     ):
         IPAdapterConfig.from_state_dict(state_dict)
+
+
+@pytest.mark.parametrize(
+    ("adapter", "key", "tensor"),
+    [
+        (random_ip_adapter(TINY, 64), "ip_adapter.1.to_k_ip.weight", torch.zeros(())),
+        (random_face_adapter(TINY, 64), "image_proj.perceiver_resampler.proj_in.weight", torch.zeros(0, 64)),
+    ],
+    ids=["no dimension", "width 0"],
+)
+def test_sizes_that_do_not_add_up_are_named(adapter, key, tensor):
+    adapter = extract_ip_adapter(adapter | {key: tensor})
+    with pytest.raises(KolorsError, match="is a damaged IP-Adapter"):
+        IPAdapterConfig.from_state_dict(adapter)

@@ -128,3 +128,9 @@ def test_a_vocabulary_fits_only_its_own_embedding(small, real):
 def test_a_file_that_is_no_tokenizer_is_named():
     with pytest.raises(KolorsError, match=r"there/tokenizer\.model is not a SentencePiece model \(7 bytes\)"):
         ChatGLM3Tokenizer(b"garbage", "there/tokenizer.model")
+
+
+def test_an_empty_model_is_named():
+    """sentencepiece takes it, and fails only when a text is encoded."""
+    with pytest.raises(KolorsError, match=r"is not a SentencePiece model \(0 bytes\)"):
+        ChatGLM3Tokenizer(b"")
