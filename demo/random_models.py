@@ -129,6 +129,41 @@ def random_unet(sizes: Sizes, in_channels: int = 4, seed: int = 0):
     return unet.eval()
 
 
+def random_control_net(sizes: Sizes, label_width: int | None = None, union_types: int = 0, seed: int = 0):
+    """A diffusers ControlNetModel of Kolors, or of SDXL where `label_width` is given, float32, in evaluation mode.
+
+    union_types: as many kinds of control as a ControlNetUnionModel knows, which has 320 channels in its first level.
+    """
+    from diffusers import ControlNetModel, ControlNetUnionModel
+
+    torch.manual_seed(seed)
+    options = {"encoder_hid_dim": sizes.hidden, "encoder_hid_dim_type": "text_proj"} if label_width is None else {}
+    options |= {"num_control_type": union_types, "num_proj_channel": sizes.channels[0]} if union_types else {}
+    control_net = (ControlNetUnionModel if union_types else ControlNetModel)(
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        block_out_channels=sizes.channels,
+        layers_per_block=2,
+        transformer_layers_per_block=(1, *sizes.depth),
+        attention_head_dim=tuple(max(1, channels // 64) for channels in sizes.channels),
+        cross_attention_dim=sizes.context,
+        conditioning_embedding_out_channels=(16, 32, 96, 256),
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=256,
+        projection_class_embeddings_input_dim=label_width or sizes.hidden + 6 * 256,
+        **options,
+    )
+    zero = (control_net.controlnet_down_blocks, control_net.controlnet_mid_block)
+    for parameter in (
+        *zero[0].parameters(),
+        *zero[1].parameters(),
+        *control_net.controlnet_cond_embedding.parameters(),
+    ):
+        if not parameter.any():  # as training starts
+            torch.nn.init.normal_(parameter, std=0.1)
+    return control_net.eval()
+
+
 def attention_widths(sizes: Sizes) -> list[int]:
     """Width of each cross attention of the UNet in diffusers' order: down, up, middle."""
     _, second, third = sizes.channels
@@ -213,14 +248,20 @@ def random_vae(seed: int = 0) -> dict[str, Tensor]:
     from diffusers import AutoencoderTiny
 
     torch.manual_seed(seed)
-    state_dict = {"vae_scale": torch.tensor(1.0), "vae_shift": torch.tensor(0.0)}
-    for key, tensor in AutoencoderTiny().state_dict().items():
-        part, _, index, rest = key.split(".", 3)
-        offset = 1 if part == "decoder" else 0  # the decoder's clamp, a module without weights, is counted there
-        state_dict[f"taesd_{part}.{int(index) + offset}.{rest}"] = tensor
+    state_dict = taesd_names(AutoencoderTiny().state_dict())
     *_, weight, bias = (key for key in state_dict if key.startswith("taesd_decoder."))
     state_dict[weight] = state_dict[weight] * 12  # the picture would be all but black
     state_dict[bias] = torch.full_like(state_dict[bias], 0.5)
+    return state_dict
+
+
+def taesd_names(autoencoder: dict[str, Tensor]) -> dict[str, Tensor]:
+    """diffusers' AutoencoderTiny under the names that the stock VAE loader reads."""
+    state_dict = {"vae_scale": torch.tensor(1.0), "vae_shift": torch.tensor(0.0)}
+    for key, tensor in autoencoder.items():
+        part, _, index, rest = key.split(".", 3)
+        offset = 1 if part == "decoder" else 0  # the decoder's clamp, a module without weights, is counted there
+        state_dict[f"taesd_{part}.{int(index) + offset}.{rest}"] = tensor
     return state_dict
 
 

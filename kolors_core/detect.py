@@ -91,7 +91,7 @@ def diffusers_unet_layout(keys: Iterable[str]) -> dict[str, Any]:
         "num_res_blocks": resnets,
         "channel_mult": [1] * len(blocks),  # only its length counts for the key names
         "transformer_depth": depth,
-        "transformer_depth_output": depth_up[::-1],
+        "transformer_depth_output": depth_up[::-1] or [0] * sum(n + 1 for n in resnets),  # a ControlNet has no way up
         "transformer_depth_middle": count_indices(keys, "mid_block.attentions.0.transformer_blocks."),
     }
 

@@ -1,7 +1,9 @@
 """The nodes by ID. The IDs and input names are the public interface: saved workflows depend on them."""
 
+from .control_net import KolorsControlNetLoader
 from .ip_adapter import KolorsFaceIDApply, KolorsIPAdapterApply, KolorsIPAdapterLoader
 from .loaders import KolorsChatGLM3Loader, KolorsCheckpointLoader, KolorsUNETLoader
+from .lora import KolorsLoraLoader
 from .prompt import KolorsConditioningLoad, KolorsConditioningSave, KolorsPromptEncode
 from .sampling import KolorsKSampler, KolorsModelSampling, KolorsScheduler
 
@@ -17,6 +19,8 @@ NODE_CLASS_MAPPINGS = {
         KolorsKSampler,
         KolorsScheduler,
         KolorsModelSampling,
+        KolorsLoraLoader,
+        KolorsControlNetLoader,
         KolorsIPAdapterLoader,
         KolorsIPAdapterApply,
         KolorsFaceIDApply,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from reference import build_pipeline, build_scheduler
-from sampling_runs import SEED, prompts
+from sampling_runs import prompts, run
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
@@ -138,7 +138,7 @@ def theirs_by_original_code(unet, adapter: dict[str, Tensor], tokens: Tensor, sc
     context, negative, pooled, negative_pooled = [state for pair in zip(*prompts()) for state in pair]
     states = torch.cat([context, tokens[0]], 1), torch.cat([negative, tokens[1]], 1), pooled, negative_pooled
     pipe.encode_prompt = lambda **given: states
-    return _run(pipe, states, cfg)
+    return run(pipe, states, cfg, height=128, width=128)
 
 
 @torch.no_grad()
@@ -149,18 +149,4 @@ def theirs(pipe, scale, cfg=5.0, steps=10, size=(128, 128), batch=1, masks=None,
     pipe.encode_prompt = lambda **given: states
     if masks is not None:
         options["cross_attention_kwargs"] = {"ip_adapter_masks": masks}
-    return _run(pipe, states, cfg, num_inference_steps=steps, height=size[0], width=size[1], **options)
-
-
-def _run(pipe, states, cfg, **options) -> Tensor:
-    context, negative, pooled, negative_pooled = states
-    return pipe(
-        prompt_embeds=context,
-        pooled_prompt_embeds=pooled,
-        negative_prompt_embeds=negative,
-        negative_pooled_prompt_embeds=negative_pooled,
-        guidance_scale=cfg,
-        generator=torch.Generator().manual_seed(SEED),
-        output_type="latent",
-        **{"num_inference_steps": 10, "height": 128, "width": 128} | options,
-    ).images
+    return run(pipe, states, cfg, num_inference_steps=steps, height=size[0], width=size[1], **options)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+from pathlib import Path
+
 import diffusers
 import torch
 from comfyui_kolors.demo.random_models import MID, TINY, Sizes, random_chatglm3
@@ -9,6 +13,9 @@ from diffusers.pipelines.kolors.text_encoder import ChatGLMConfig, ChatGLMModel
 
 SIZES = {"tiny": TINY, "mid": MID}
 TOLERANCE = 1e-4  # relative L2, float32
+LATENT_TOLERANCE = 1e-3  # of final latents
+COMMUNITY = os.environ.get("DIFFUSERS_COMMUNITY")  # the folder examples/community of a checkout of diffusers
+NO_COMMUNITY = "no community pipelines of diffusers: set DIFFUSERS_COMMUNITY to that folder"
 
 
 def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
@@ -80,8 +87,16 @@ def build_scheduler(preset: str):
     return kind.from_config(diffusers.EulerDiscreteScheduler(**SCHEDULER_CONFIG).config, **options)
 
 
-def build_pipeline(unet, scheduler, kind: str = "text", **options):
-    """diffusers' Kolors pipeline for "text", "image" (to image) or "pag", without a text encoder, silent."""
+def community(name: str):
+    """A file of diffusers' community pipelines as a module."""
+    spec = importlib.util.spec_from_file_location(name, Path(COMMUNITY) / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def build_pipeline(unet, scheduler, kind: str | type = "text", **options):
+    """diffusers' Kolors pipeline for "text", "image" (to image) or "pag", or another class; no text encoder, silent."""
     pipelines = {
         "text": diffusers.KolorsPipeline,
         "image": diffusers.KolorsImg2ImgPipeline,
@@ -89,7 +104,7 @@ def build_pipeline(unet, scheduler, kind: str = "text", **options):
     }
     down, up = ("DownEncoderBlock2D",) * 4, ("UpDecoderBlock2D",) * 4  # four levels: 8 pixels per latent cell
     vae = diffusers.AutoencoderKL(block_out_channels=(32,) * 4, down_block_types=down, up_block_types=up)
-    pipe = pipelines[kind](
+    pipe = pipelines.get(kind, kind)(
         vae=vae, text_encoder=None, tokenizer=None, unet=unet, scheduler=scheduler,
         force_zeros_for_empty_prompt=False, **options,
     )  # fmt: skip

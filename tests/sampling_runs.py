@@ -12,17 +12,16 @@ STOCHASTIC = ("euler_ancestral", "dpmpp_2m_sde_karras")
 SEED = 7
 
 
-def prompts():
+def prompts(width: int = TINY.hidden):
     """(context, pooled) of a positive and a negative prompt, random; the host repeats one over the batch."""
     generator = torch.Generator().manual_seed(3)
     return [
-        (torch.randn(1, 256, TINY.hidden, generator=generator), torch.randn(1, TINY.hidden, generator=generator))
-        for _ in range(2)
+        (torch.randn(1, 256, width, generator=generator), torch.randn(1, width, generator=generator)) for _ in range(2)
     ]
 
 
-def conditioning():
-    return [[[context, {"pooled_output": pooled}]] for context, pooled in prompts()]
+def conditioning(width: int = TINY.hidden):
+    return [[[context, {"pooled_output": pooled}]] for context, pooled in prompts(width)]
 
 
 def ours(sampling, model, preset, steps, cfg=5.0, shape=(1, 4, 16, 16), denoise=1.0, image=None, **extra):
@@ -35,20 +34,24 @@ def theirs(unet, preset, steps, cfg=5.0, shape=(1, 4, 16, 16), denoise=None, ima
     kind = "text" if denoise is None else "image"
     pipe = build_pipeline(unet, build_scheduler(preset), options.pop("kind", kind))
     states = [state.expand(shape[0], *state.shape[1:]) for pair in zip(*prompts()) for state in pair]
-    context, negative, pooled, negative_pooled = states
     pipe.encode_prompt = lambda **given: states  # its image-to-image pipeline forgets states that it is given
     size = (shape[2] * 8, shape[3] * 8)
     if denoise is not None:  # its sizes default to the UNet's, not to those of the image
         options |= {"image": image, "strength": denoise, "original_size": size, "target_size": size}
     else:
         options |= {"height": size[0], "width": size[1]}
+    return run(pipe, states, cfg, num_inference_steps=steps, **options)
+
+
+def run(pipe, states, cfg, **options) -> torch.Tensor:
+    """Final latents of one call of a Kolors pipeline with text states [positive, negative] x [context, pooled]."""
+    context, negative, pooled, negative_pooled = states
     return pipe(
         prompt_embeds=context,
         pooled_prompt_embeds=pooled,
         negative_prompt_embeds=negative,
         negative_pooled_prompt_embeds=negative_pooled,
-        num_inference_steps=steps,
         guidance_scale=cfg,
         output_type="latent",
-        **{"generator": torch.Generator().manual_seed(SEED)} | options,
+        **{"num_inference_steps": 10, "generator": torch.Generator().manual_seed(SEED)} | options,
     ).images

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from copy import deepcopy
 from weakref import WeakKeyDictionary
 
-import comfy.lora
 import comfy.model_management
 import comfy.model_patcher
 import comfy.ops
@@ -29,6 +28,7 @@ from ..vision import IMAGE_SIZE, pixel_values
 from . import paths
 from .image_attention import IMAGE, NEGATIVE, ImageAttention, ImagePrompt, Place, find_places, place_weights
 from .loaders import log_load
+from .weights import patched_weights
 
 OWN_ATTENTION = "kolors_ip_adapter"  # under which the host keeps our callback
 #: States of the reference's negative image by vision tower, which never change.
@@ -223,11 +223,7 @@ def text_projection(model, device) -> Callable[[Tensor], Tensor]:
 
     Raises KolorsError where the model has none.
     """
-    prefix = "diffusion_model.encoder_hid_proj."
-    weights = {}
-    for key, ((weight, convert), *patches) in model.get_key_patches(prefix).items():
-        weight = convert(weight.to(device), inplace=False).to(torch.float32, copy=True)
-        weights[key.removeprefix(prefix)] = comfy.lora.calculate_weight(patches, weight, key)
+    weights = patched_weights(model, "diffusion_model.encoder_hid_proj.", device)
     if "weight" not in weights:
         raise KolorsError(
             "FaceID needs the text projection of a Kolors model, encoder_hid_proj, which this model does not have. "

@@ -9,6 +9,8 @@ Kwai-Kolors/Kolors-diffusers; diffusers' ``pipeline_kolors.py``.
 
 from __future__ import annotations
 
+import comfy.cldm.cldm
+import comfy.controlnet
 import comfy.model_base
 import comfy.model_sampling
 import comfy.ops
@@ -16,6 +18,7 @@ import comfy.supported_models
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import Timestep, UNetModel
 from comfy.supported_models_base import ClipTarget
+from torch.nn.functional import interpolate
 
 from ..detect import find_chatglm3, find_kolors_unet
 from ..errors import KolorsError
@@ -25,8 +28,8 @@ SAMPLING_SETTINGS = {"beta_schedule": "linear", "linear_start": 0.00085, "linear
 LATENT_CELL = 8  # pixels per latent cell
 
 
-class KolorsUNet(UNetModel):
-    """The host's UNet, fed with ChatGLM3 states (batch, tokens, encoder_hid_dim) of any number of tokens."""
+class TextProjection:
+    """Mixin for the host's networks: a Linear ``encoder_hid_proj`` from ChatGLM3's width to that of the attention."""
 
     def __init__(
         self,
@@ -40,6 +43,10 @@ class KolorsUNet(UNetModel):
     ):
         super().__init__(*args, context_dim=context_dim, dtype=dtype, device=device, operations=operations, **kwargs)
         self.encoder_hid_proj = operations.Linear(encoder_hid_dim, context_dim, dtype=dtype, device=device)
+
+
+class KolorsUNet(TextProjection, UNetModel):
+    """The host's UNet, fed with ChatGLM3 states (batch, tokens, encoder_hid_dim) of any number of tokens."""
 
     def forward(self, x, timesteps=None, context=None, *args, **kwargs):
         return super().forward(x, timesteps, self.encoder_hid_proj(context), *args, **kwargs)
@@ -69,7 +76,18 @@ class Kolors(comfy.model_base.SDXL):
 
     def extra_conds(self, **kwargs):
         self._check_conditioning(kwargs.get("cross_attn"), kwargs.get("pooled_output"))
+        _check_control_nets(kwargs.get("control"))
         return super().extra_conds(**kwargs)
+
+    def concat_cond(self, **kwargs):
+        """Mask and masked latent of an inpainting UNet; the mask (m, 1, height, width) is sampled as in the reference.
+
+        The reference takes the nearest pixel for a latent cell, the host the mean of several.
+        """
+        mask, noise = kwargs.get("concat_mask"), kwargs.get("noise")
+        if mask is not None:
+            kwargs["concat_mask"] = interpolate(mask.reshape(-1, 1, *mask.shape[-2:]), size=noise.shape[-2:])
+        return super().concat_cond(**kwargs)
 
     def encode_adm(self, **kwargs):
         """Label input; a target size that nobody set is that of the latent, as in the reference."""
@@ -88,6 +106,19 @@ class Kolors(comfy.model_base.SDXL):
                     "Encode the prompts with the CLIP of 'Load Kolors ChatGLM3 Text Encoder', "
                     "and with the encoder that belongs to this UNet."
                 )
+
+
+def _check_control_nets(control) -> None:
+    """Name a ControlNet that reads SDXL's text before it multiplies tensors of other widths."""
+    while control is not None:
+        network = getattr(control, "control_model", None)
+        plain = isinstance(network, comfy.cldm.cldm.ControlNet) and not hasattr(network, "encoder_hid_proj")
+        if plain or type(control) is comfy.controlnet.ControlLora:
+            raise KolorsError(
+                "A ControlNet of another model is applied to Kolors. Load it with 'Load Kolors ControlNet', which "
+                "adapts one of SDXL to the MODEL that is connected to it."
+            )
+        control = control.previous_controlnet
 
 
 def _guess_encoder(width: int) -> str:

@@ -19,13 +19,12 @@ from image_prompts import (
     theirs,
     theirs_by_original_code,
 )
-from reference import TOLERANCE, relative_error
+from reference import LATENT_TOLERANCE, TOLERANCE, relative_error
 from safetensors.torch import save_file
 from sampling_runs import ours
 
 pytestmark = pytest.mark.host
 
-LATENT_TOLERANCE = 1e-3  # relative L2 of final latents, float32
 STEPS = 10
 
 

@@ -131,6 +131,38 @@ def test_the_other_packs_find_what_they_read(loaders, tmp_path):
     )
 
 
+#: By these a file of the released size is recognised in ComfyUI-Kolors-MZ, as SDXL is in the host.
+RELEASED = {
+    "model_channels": 320,
+    "use_linear_in_transformer": True,
+    "transformer_depth": [0, 0, 2, 2, 10, 10],
+    "context_dim": 2048,
+    "adm_in_channels": 5632,
+    "use_temporal_attention": False,
+}
+
+
+def test_a_saved_unet_of_the_released_size_is_what_other_packs_read(loaders):
+    """Names and shapes alone: the file of the stock Save nodes, with SD names and the text projection beside them."""
+    import comfy.model_detection
+    import comfy.ops
+    from comfyui_kolors.kolors_core.host.unet import KolorsConfig, KolorsUNet
+
+    layout = RELEASED | KolorsConfig.unet_extra_config | {
+        "image_size": 32, "in_channels": 4, "out_channels": 4, "num_res_blocks": [2, 2, 2], "channel_mult": [1, 2, 4],
+        "transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10], "transformer_depth_middle": 10, "legacy": False,
+        "use_spatial_transformer": True, "num_classes": "sequential", "encoder_hid_dim": 4096,
+    }  # fmt: skip
+    unet = KolorsUNet(**layout, device="meta", operations=comfy.ops.disable_weight_init).state_dict()
+    saved = KolorsConfig(dict(layout)).process_unet_state_dict_for_saving(unet)
+    prefix = "model.diffusion_model."
+    found = comfy.model_detection.detect_unet_config(saved, prefix)
+    assert {key: found[key] for key in RELEASED} == RELEASED
+    assert saved[prefix + "encoder_hid_proj.weight"].shape == (2048, 4096)
+    assert saved[prefix + "encoder_hid_proj.bias"].shape == (2048,)
+    assert type(comfy.model_detection.model_config_from_unet(saved, prefix)) is KolorsConfig
+
+
 def test_every_other_model_is_detected_as_before(loaders):
     import comfy.supported_models
     from comfyui_kolors.kolors_core.host.unet import KolorsConfig

@@ -1,0 +1,229 @@
+"""ControlNets in the host: Kolors' own, and SDXL's made to read what a Kolors model reads.
+
+A ControlNet of Kolors is one of SDXL with an ``encoder_hid_proj`` of its own and a wider label input. So one of SDXL
+becomes one of Kolors by the text projection and the label embedding of a Kolors UNet.
+
+Sources: ``pipeline_controlnet_xl_kolors.py`` of diffusers' community pipelines; the technical report of Kolors (2024).
+"""
+
+from __future__ import annotations
+
+import time
+
+import comfy.cldm.cldm
+import comfy.controlnet
+import comfy.model_detection
+import comfy.model_management
+import comfy.ops
+import comfy.utils
+import torch
+from torch import Tensor
+
+from ..control_net import (
+    DIFFERENCE_MARK,
+    FAMILIES,
+    SDXL,
+    UNION_MARK,
+    describe_family,
+    extract_control_net,
+    is_control_lora,
+    is_t2i_adapter,
+    sd_name,
+    text_width,
+)
+from ..detect import describe, diffusers_unet_layout
+from ..errors import KolorsError
+from ..files import check_tensors, locate, read_state_dict
+from . import paths
+from .loaders import log_load
+from .unet import Kolors, KolorsConfig, TextProjection
+from .weights import patched_weights
+
+#: What a ControlNet of SDXL takes from the Kolors UNet.
+TAKEN = ("label_emb.", "encoder_hid_proj.")
+
+
+class KolorsControlNet(TextProjection, comfy.cldm.cldm.ControlNet):
+    """The host's ControlNet, fed with ChatGLM3 states (batch, tokens, encoder_hid_dim)."""
+
+    def forward(self, x, hint, timesteps, context, y=None, **kwargs):
+        expected = self.encoder_hid_proj.in_features
+        if context.shape[-1] != expected:
+            raise KolorsError(
+                f"This ControlNet expects text states {expected} wide; the conditioning has {context.shape[-1]}. "
+                "Use it with a Kolors model and its text encoder; for other models take 'Load ControlNet Model'."
+            )
+        return super().forward(x, hint, timesteps, self.encoder_hid_proj(context), y, **kwargs)
+
+
+class KolorsControlLora(comfy.controlnet.ControlLora):
+    """The host's Control-LoRA, which takes the weights of the model it runs beside; of Kolors also the projection."""
+
+    def pre_run(self, model, percent_to_timestep_function):
+        weights = self.control_weights
+        projection = getattr(model.diffusion_model, "encoder_hid_proj", None)
+        if projection is not None:  # its label input is another; SDXL's differences to it do not fit
+            self.control_weights = {key: weights[key] for key in weights if not key.startswith("label_emb.0.0.")}
+        try:
+            super().pre_run(model, percent_to_timestep_function)
+        finally:
+            self.control_weights = weights
+        if projection is not None:
+            self.control_model = ProjectedControl(self.control_model, projection)
+
+    def copy(self):
+        """A Control-LoRA with settings of its own; called by the nodes that apply it."""
+        copy = KolorsControlLora(self.control_weights, global_average_pooling=self.global_average_pooling)
+        self.copy_to(copy)
+        return copy
+
+
+class ProjectedControl(torch.nn.Module):
+    """A control model behind the text projection of the UNet that it runs beside."""
+
+    def __init__(self, control_model: torch.nn.Module, projection: torch.nn.Module):
+        super().__init__()
+        self.control_model, self.projection = control_model, projection
+        self.dtype = control_model.dtype
+
+    def forward(self, context, **inputs):
+        return self.control_model(context=self.projection(context), **inputs)
+
+
+def load_control_net(path: str, model=None):
+    """Load a ControlNet of Kolors as a CONTROL_NET, or one of SDXL, adapted with weights of the MODEL `model`.
+
+    By content: Kolors' own, SDXL's with diffusers' or SD names, unions, Control-LoRAs, and SDXL's T2I-Adapters, which
+    read no text.
+    Raises KolorsError where the file is something else, of another model family, incomplete, or `model` is missing.
+    """
+    started = time.perf_counter()
+    state_dict, _ = read_state_dict(path)
+    if is_control_lora(state_dict):
+        _check_family(state_dict, model, path)
+        size = sum(tensor.nbytes for tensor in state_dict.values())
+        log_load("Control-LoRA", path, comfy.utils.weight_dtype(state_dict), size, started)
+        return KolorsControlLora(state_dict)
+    if is_t2i_adapter(state_dict):
+        return _load_t2i_adapter(state_dict, path)
+    weights = extract_control_net(state_dict)
+    if weights is None:
+        raise KolorsError(
+            f"{locate(path)} is {describe(state_dict)}. Expected a ControlNet of Kolors or of SDXL. "
+            f"Get {paths.SOURCES['controlnet']} ({paths.MIRRORS})."
+        )
+    if DIFFERENCE_MARK in state_dict:
+        raise KolorsError(
+            f"{locate(path)} holds a ControlNet as differences to the UNet it was trained on. Expected the whole "
+            f"weights. Get the full version of it, or {paths.SOURCES['controlnet']} ({paths.MIRRORS})."
+        )
+    weights = to_sd_names(weights)
+    kind = "Kolors ControlNet"
+    if "encoder_hid_proj.weight" not in weights:
+        kind = "SDXL ControlNet"
+        weights = _adapt(weights, model, path)
+    control_net = _build(weights, kind, path)
+    patcher = control_net.control_model_wrapped
+    log_load(kind, path, control_net.control_model.dtype, patcher.model_size(), started)
+    return control_net
+
+
+def to_sd_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename diffusers' keys as SD checkpoints have them, those of a UNet by the host's own table."""
+    if "conv_in.weight" not in weights:
+        return weights
+    names = comfy.utils.unet_to_diffusers(diffusers_unet_layout(weights))
+    return {names.get(key) or sd_name(key): tensor for key, tensor in weights.items()}
+
+
+def _load_t2i_adapter(state_dict: dict[str, Tensor], path: str):
+    """The host's own loading; an adapter of SDXL fits the blocks of a Kolors UNet as it is."""
+    try:
+        adapter = comfy.controlnet.load_controlnet_state_dict(state_dict)
+    except Exception as error:  # the host's reading of an incomplete one fails in any way
+        raise KolorsError(f"{locate(path)} is an incomplete T2I-Adapter ({error}). Download it again.") from error
+    if not getattr(adapter.t2i_model, "xl", False):
+        raise KolorsError(
+            f"{locate(path)} is a T2I-Adapter of SD1.5. Expected one of SDXL, or a ControlNet of Kolors or of SDXL."
+        )
+    return adapter
+
+
+def _check_family(weights: dict[str, Tensor], model, path: str) -> None:
+    """Refuse a ControlNet whose cross attention reads text of another width than a Kolors UNet's."""
+    width = text_width(weights)
+    if model is not None and not isinstance(model.model, Kolors):
+        raise KolorsError("The model input of this node expects a Kolors MODEL. Connect that of 'Load Kolors UNet'.")
+    if model is None:
+        fits = FAMILIES.get(width, SDXL) == SDXL
+    else:
+        fits = width in (None, model.model.model_config.unet_config["context_dim"])
+    if not fits:
+        raise KolorsError(
+            f"{locate(path)} is a ControlNet of {describe_family(weights)}. Expected one of Kolors or of SDXL. "
+            f"Get {paths.SOURCES['controlnet']} ({paths.MIRRORS})."
+        )
+
+
+def _adapt(weights: dict[str, Tensor], model, path: str) -> dict[str, Tensor]:
+    """An SDXL ControlNet with the parts of a Kolors UNet that make it read ChatGLM3's states."""
+    _check_family(weights, model, path)
+    label = weights.get("label_emb.0.0.weight")
+    if label is None:
+        raise KolorsError(
+            f"{locate(path)} is a ControlNet without a label input. Expected one of Kolors or of SDXL. "
+            f"Get {paths.SOURCES['controlnet']} ({paths.MIRRORS})."
+        )
+    if model is None:
+        raise KolorsError(
+            f"{locate(path)} is an SDXL ControlNet. To adapt it to Kolors, connect the MODEL of 'Load Kolors UNet' to "
+            "the model input of this node."
+        )
+    taken = {}
+    for prefix in TAKEN:
+        found = patched_weights(model, f"diffusion_model.{prefix}")
+        taken |= {prefix + key: tensor for key, tensor in found.items()}
+    rest = {key: tensor for key, tensor in weights.items() if not key.startswith(TAKEN)}
+    return rest | {key: tensor.to(label.dtype) for key, tensor in taken.items()}
+
+
+def _build(weights: dict[str, Tensor], kind: str, path: str) -> comfy.controlnet.ControlNet:
+    """The host's CONTROL_NET around a `KolorsControlNet`, in the dtype that the host gives an SDXL model of its own."""
+    layout = _read_layout(weights, kind, path)
+    expected = KolorsControlNet(**layout, device="meta", operations=comfy.ops.disable_weight_init).state_dict()
+    check_tensors(expected, weights, kind, path)
+    load_device = comfy.model_management.get_torch_device()
+    dtype = comfy.model_management.unet_dtype(
+        model_params=-1,
+        supported_dtypes=KolorsConfig.supported_inference_dtypes,
+        weight_dtype=comfy.utils.weight_dtype(weights),
+    )
+    manual_cast_dtype = comfy.model_management.unet_manual_cast(dtype, load_device)
+    network = KolorsControlNet(
+        **layout,
+        dtype=dtype,
+        device=comfy.model_management.unet_offload_device(),
+        operations=comfy.ops.pick_operations(dtype, manual_cast_dtype),
+    )
+    network.load_state_dict({key: weights[key] for key in expected})
+    return comfy.controlnet.ControlNet(network, load_device=load_device, manual_cast_dtype=manual_cast_dtype)
+
+
+def _read_layout(weights: dict[str, Tensor], kind: str, path: str) -> dict:
+    """The arguments of `KolorsControlNet` that these tensors describe."""
+    try:
+        layout = comfy.model_detection.detect_unet_config(weights, "")
+        layout |= KolorsConfig.unet_extra_config
+        layout["hint_channels"] = weights["input_hint_block.0.weight"].shape[1]
+        layout["context_dim"], layout["encoder_hid_dim"] = weights["encoder_hid_proj.weight"].shape
+        if "middle_block.1.proj_in.weight" in weights:  # the only attention that the smallest ones have
+            layout["use_linear_in_transformer"] = weights["middle_block.1.proj_in.weight"].ndim == 2
+    except Exception as error:  # the host's reading of an incomplete network fails in any way
+        raise KolorsError(
+            f"{locate(path)} is an incomplete {kind}: its blocks do not add up"
+            f"{f', without {error.args[0]}' if isinstance(error, KeyError) else ''}. Download it again."
+        ) from error
+    layout.pop("out_channels")
+    if UNION_MARK in weights:
+        layout["union_controlnet_num_control_type"] = weights["task_embedding"].shape[0]
+    return layout

@@ -1,0 +1,19 @@
+"""Weights of a MODEL as it would use them, wherever they are now."""
+
+from __future__ import annotations
+
+import comfy.lora
+import torch
+from torch import Tensor
+
+
+def patched_weights(model, prefix: str, device="cpu") -> dict[str, Tensor]:
+    """Tensors under `prefix` of a MODEL's state dict, in float32, with the LoRAs and merges that `model` has.
+
+    The host may hold them with the patches of another clone applied; its backups of the weights are used then.
+    """
+    weights = {}
+    for key, ((weight, convert), *patches) in model.get_key_patches(prefix).items():
+        weight = convert(weight.to(device), inplace=False).to(torch.float32, copy=True)
+        weights[key.removeprefix(prefix)] = comfy.lora.calculate_weight(patches, weight, key)
+    return weights
