@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """One command for people without a ComfyUI, and for developers of this pack.
 
-    python3 dev.py demo     build everything, draw one image with small random models, print the image's path
-    python3 dev.py serve    the same ComfyUI in a browser
+    python3 dev.py demo     build everything, draw one image with a small trained Kolors, print the image's path
+    python3 dev.py serve    the same ComfyUI in a browser, with a workflow that is ready to run
+    python3 dev.py gallery  draw the pictures of the READMEs
     python3 dev.py test     the tests; every further argument goes to pytest
     python3 dev.py bench    the benchmarks, or those that are named
     python3 dev.py host     the set-up alone; --json prints where things are
@@ -54,12 +55,37 @@ LEFT_OUT = {"torch", "torchvision", "torchaudio", "comfyui-workflow-templates"}
 
 MODEL_FOLDERS = ["diffusion_models", "text_encoders", "vae", "checkpoints"]
 MODEL_FOLDERS += ["controlnet", "ipadapter", "clip_vision", "loras"]
+
+# The trained miniature, by its folders under models/. The tower in demo/models is narrower than ComfyUI's loader knows.
+DEMO_FILES = ROOT / "demo" / "models"
 DEMO_MODELS = {
-    "diffusion_models": "kolors-random-unet.safetensors",
-    "text_encoders": "kolors-random-chatglm3.safetensors",
-    "vae": "kolors-random-vae.safetensors",
+    "diffusion_models": "kolors-demo-unet.safetensors",
+    "text_encoders": "kolors-demo-chatglm3.safetensors",
+    "vae": "kolors-demo-vae.safetensors",
+    "ipadapter": "kolors-demo-ip-adapter.safetensors",
+    "clip_vision": "kolors-demo-clip-vision.pt",
 }
-DEMO_PROMPT = "一只橘猫坐在窗边，窗外是雪山, an orange cat by the window, snowy mountains outside"
+DEMO_TOWER = "kolors-demo-clip-vision.safetensors"
+DEMO_PROMPT, NEUTRAL_PROMPT = "红苹果，黄色背景", "一张图"
+DEMO_TEMPLATE = "kolors_demo"  # of workflows/
+DEMO_STEPS, DEMO_SIZE = 25, "128x128"  # what the miniature was trained for
+
+# The pictures of the READMEs: each prompt from each seed; then every other prompt's first picture as a prompt itself.
+GALLERY = ROOT / "demo" / "gallery"
+GALLERY_SEEDS = range(1, 5)
+GALLERY_PROMPTS = (
+    "红苹果，黄色背景",
+    "a rocket on a purple background",
+    "黑色背景上的小猫",
+    "a picture of a penguin on a pink background",
+    "一张向日葵的图，蓝色背景",
+    "crab, white background",
+    "绿色背景，机器人",
+    "a guitar on a red background",
+)
+GALLERY_PICTURE_PROMPTS = (
+    "一张图", "a picture", "红色背景", "blue background", "黑色背景", "green background", "粉色背景",
+)  # fmt: skip
 
 HEARTBEAT_SECONDS = 15.0
 SERVER_START_SECONDS = 300.0
@@ -456,16 +482,34 @@ def link_pack(link: Path, target: Path) -> None:
 
 
 def make_models(setup: Setup, progress: Progress) -> None:
-    """Writes the models of the demo: small ones with random weights."""
-    script, models = ROOT / "demo" / "random_models.py", setup.base / "models"
-    if not script.is_file():
-        raise SetupError(f"{script} is missing; it makes the models of the demo. Restore it from the repository.")
-    stamp, log = models / ".demo-stamp", LOGS / "models.log"
-    if not all((models / kind / name).is_file() for kind, name in DEMO_MODELS.items()):
+    """Copies the trained miniature into the models folder, the vision tower in the size that ComfyUI's loader knows."""
+    script, small, models = ROOT / "demo" / "expand_clip_vision.py", DEMO_FILES / DEMO_TOWER, setup.base / "models"
+    targets = {kind: models / kind / name for kind, name in DEMO_MODELS.items()}
+    tower = targets.pop("clip_vision")
+    copies = {DEMO_FILES / target.name: target for target in targets.values()}
+    for file in (script, small, *copies):
+        if not file.is_file():
+            raise SetupError(f"{file} is missing; the demo needs it. Restore it from the repository.")
+    stamp = models / ".demo-stamp"
+    if not all(target.is_file() for target in (tower, *copies.values())):
         stamp.unlink(missing_ok=True)
-    command = [setup.python, script, models]
-    work = partial(run_logged, command=command, log=log, todo="This is a fault of this pack; please report it.")
-    progress.once("Demo models", stamp, digest(script.read_text(encoding="utf-8")), work)
+
+    def work(step: Step) -> None:
+        for source, target in copies.items():
+            shutil.copyfile(source, target)
+        todo = "This is a fault of this pack; please report it."
+        run_logged(step, [setup.python, script, small, tower], LOGS / "models.log", todo)
+
+    hashes = [hashlib.sha256(file.read_bytes()).hexdigest() for file in (script, small, *copies)]
+    progress.once("Demo models", stamp, digest(hashes), work)
+
+
+def skip_tutorial(setup: Setup) -> None:
+    """Where the front end has no settings yet: keeps its browser of templates from covering the first workflow."""
+    settings = setup.base / "user" / "default" / "comfy.settings.json"
+    if not settings.exists():
+        settings.parent.mkdir(parents=True, exist_ok=True)
+        settings.write_text(json.dumps({"Comfy.TutorialCompleted": True}), encoding="utf-8")
 
 
 def model_paths_yaml(folder: Path) -> str:
@@ -539,6 +583,9 @@ def running_server(setup: Setup, progress: Progress, port: int, model_paths: Pat
         step.outcome = accelerator = find_accelerator(setup.python)
     command, log = server_command(setup, port, accelerator, model_paths), LOGS / f"server-{port}.log"
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", "HF_HUB_OFFLINE": "1"}
+    # Threads that wait for each other let others work: where a core is busy with something else, the demo's picture
+    # took 142 s with threads that spin, and 2 s with threads that sleep.
+    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     LOGS.mkdir(parents=True, exist_ok=True)
     for old in LOGS.glob("server-*.log"):  # each free port has a name of its own
         if time.time() - old.stat().st_mtime > LOG_KEEP_SECONDS:
@@ -576,27 +623,47 @@ def request(url: str, body: object = None, timeout: float = 30) -> bytes:
 # ---- one image through the server -----------------------------------------------------------------------------------
 
 
-def build_prompt(text: str, negative: str, seed: int, steps: int, size: tuple[int, int]) -> dict[str, dict]:
-    """The workflow of the demo in ComfyUI's API format."""
+def build_prompt(
+    text: str, negative: str, seed: int, steps: int, size: tuple[int, int], image: str | None = None
+) -> dict[str, dict]:
+    """The workflow of the demo in ComfyUI's API format; `image` is a picture in the input folder."""
 
     def node(kind: str, title: str, **inputs: object) -> dict:
         return {"class_type": kind, "inputs": inputs, "_meta": {"title": title}}
 
-    unet, encoder, vae = DEMO_MODELS.values()
+    unet, encoder, vae, adapter, tower = DEMO_MODELS.values()
     links = {"model": ["unet", 0], "positive": ["text", 0], "negative": ["negative", 0], "latent_image": ["size", 0]}
-    sampling = {"seed": seed, "steps": steps, "cfg": 5.0, "denoise": 1.0}
-    sampling |= {"sampler_name": "euler", "scheduler": "normal"}
-    return {
+    sampling = {"seed": seed, "steps": steps, "cfg": 4.0, "sampler": "euler", "denoise": 1.0}
+    prompt = {
         "unet": node("KolorsUNETLoader", "Load UNet", unet_name=unet, weight_dtype="default"),
         "clip": node("KolorsChatGLM3Loader", "Load ChatGLM3", text_encoder_name=encoder, weight_dtype="default"),
         "vae": node("VAELoader", "Load VAE", vae_name=vae),
         "text": node("KolorsPromptEncode", "Prompt", clip=["clip", 0], text=text),
         "negative": node("KolorsPromptEncode", "Negative prompt", clip=["clip", 0], text=negative),
         "size": node("EmptyLatentImage", "Size", width=size[0], height=size[1], batch_size=1),
-        "sample": node("KSampler", "Sampler", **links, **sampling),
+        "sample": node("KolorsKSampler", "Sampler", **links, **sampling),
         "decode": node("VAEDecode", "Decode", samples=["sample", 0], vae=["vae", 0]),
         "save": node("SaveImage", "Save", images=["decode", 0], filename_prefix="kolors-demo"),
     }
+    if image:
+        links = {"model": ["unet", 0], "ipadapter": ["adapter", 0], "clip_vision": ["tower", 0], "image": ["image", 0]}
+        prompt |= {
+            "image": node("LoadImage", "Picture", image=image),
+            "tower": node("CLIPVisionLoader", "Load CLIP Vision", clip_name=tower),
+            "adapter": node("KolorsIPAdapterLoader", "Load IP-Adapter", ipadapter_name=adapter),
+            "apply": node("KolorsIPAdapterApply", "IP-Adapter", **links, weight=1.0, start_at=0.0, end_at=1.0),
+        }
+        prompt["sample"]["inputs"]["model"] = ["apply", 0]
+    return prompt
+
+
+def put_image(setup: Setup, image: Path) -> str:
+    """Copies a picture into ComfyUI's input folder; returns its name there."""
+    if not image.is_file():
+        raise SetupError(f"--image {image}: no such file; expected a picture, such as a PNG or JPEG.")
+    name = f"demo{image.suffix}"
+    shutil.copyfile(image, setup.base / "input" / name)
+    return name
 
 
 def draw(server: Server, step: Step, prompt: dict[str, dict]) -> bytes:
@@ -652,27 +719,53 @@ def saved_image(entry: dict, prompt: dict[str, dict]) -> dict[str, str]:
 
 def set_up(args: argparse.Namespace) -> tuple[Setup, Progress]:
     """The steps that every command needs."""
-    progress = Progress((3 if args.python else 7) + {"demo": 4, "serve": 3}.get(args.command, 0))
+    progress = Progress((3 if args.python else 7) + {"demo": 4, "gallery": 4, "serve": 3}.get(args.command, 0))
     LOGS.mkdir(parents=True, exist_ok=True)
     (DEV / ".gitignore").write_text("*\n", encoding="utf-8")
     with setup_lock():
         host = get_host(args.comfyui, progress)
         python = get_given_python(args.python, progress) if args.python else get_environment(host, progress)
         setup = Setup(python, host, make_base(progress))
-        if args.command in ("demo", "serve"):
+        if args.command in ("demo", "gallery", "serve"):
             make_models(setup, progress)
     return setup, progress
 
 
 def run_demo(args: argparse.Namespace) -> int:
     setup, progress = set_up(args)
-    prompt = build_prompt(args.prompt, args.negative, args.seed, args.steps, args.size)
+    image = put_image(setup, args.image) if args.image else None
+    text = args.prompt or (NEUTRAL_PROMPT if image else DEMO_PROMPT)
+    prompt = build_prompt(text, args.negative, args.seed, args.steps, args.size, image)
     with running_server(setup, progress, free_port()) as server, progress.step("Image") as step:
-        image = draw(server, step, prompt)
+        picture = draw(server, step, prompt)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_bytes(image)
+    args.out.write_bytes(picture)
     print(args.out.resolve())
     return 0
+
+
+def run_gallery(args: argparse.Namespace) -> int:
+    """Draws every picture of the gallery, whatever it shows, and joins them to two sheets."""
+    setup, progress = set_up(args)
+    folder, size = DEV / "gallery", image_size(DEMO_SIZE)
+    shutil.rmtree(folder, ignore_errors=True)
+    for sheet in ("prompts", "pictures"):
+        (folder / sheet).mkdir(parents=True)
+    with running_server(setup, progress, free_port()) as server, progress.step("Images") as step:
+
+        def save(file: Path, text: str, seed: int, image: str | None = None) -> None:
+            file.write_bytes(draw(server, step, build_prompt(text, "", seed, DEMO_STEPS, size, image)))
+
+        for column, text in enumerate(GALLERY_PROMPTS):
+            for seed in GALLERY_SEEDS:
+                save(folder / "prompts" / f"{seed}-{column}.png", text, seed)
+        for row in range(0, len(GALLERY_PROMPTS), 2):
+            first = folder / "prompts" / f"1-{row}.png"
+            image = put_image(setup, first)
+            shutil.copyfile(first, folder / "pictures" / f"{row}-0.png")
+            for column, text in enumerate(GALLERY_PICTURE_PROMPTS, 1):
+                save(folder / "pictures" / f"{row}-{column}.png", text, column, image)
+    return run_here(setup, ROOT / "demo" / "join_pictures.py", folder, args.out)
 
 
 def run_serve(args: argparse.Namespace) -> int:
@@ -682,8 +775,10 @@ def run_serve(args: argparse.Namespace) -> int:
     model_paths = DEV / "extra_model_paths.yaml" if args.models else None
     if model_paths:
         model_paths.write_text(model_paths_yaml(args.models.resolve()), encoding="utf-8")
+    skip_tutorial(setup)
     with running_server(setup, progress, args.port, model_paths) as server:
-        print(f"ComfyUI with Kolors: {server.url}   (Ctrl-C ends it; its log: {server.log})", flush=True)
+        canvas = f"{server.url}/?template={DEMO_TEMPLATE}&source={PACK_NAME}"
+        print(f"ComfyUI with Kolors: {canvas}   (Ctrl-C ends it; its log: {server.log})", flush=True)
         server.process.wait()
         raise server.ended("serving")
 
@@ -755,13 +850,17 @@ def build_parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run)
         return command
 
-    demo = add("demo", run_demo, "draw one image with small random models and print its path")
-    demo.add_argument("--prompt", default=DEMO_PROMPT, metavar="TEXT", help="what to draw (default: %(default)s)")
+    demo = add("demo", run_demo, "draw one image with a small trained Kolors, which knows 80 emoji, and print its path")
+    what = f"what to draw, in Chinese or English (default: {DEMO_PROMPT}; with --image: {NEUTRAL_PROMPT})"
+    demo.add_argument("--prompt", metavar="TEXT", help=what)
+    demo.add_argument("--image", type=Path, metavar="FILE", help="a picture to draw something like (IP-Adapter)")
     demo.add_argument("--negative", default="", metavar="TEXT", help="what to avoid (default: nothing)")
     demo.add_argument("--seed", type=int, default=1, metavar="N", help="default: %(default)s")
-    demo.add_argument("--steps", type=int, default=10, metavar="N", help="sampling steps (default: %(default)s)")
-    demo.add_argument("--size", type=image_size, default="256x256", metavar="WxH", help="pixels (default: %(default)s)")
+    demo.add_argument("--steps", type=int, default=DEMO_STEPS, metavar="N", help="default: %(default)s")
+    demo.add_argument("--size", type=image_size, default=DEMO_SIZE, metavar="WxH", help="pixels; default: %(default)s")
     demo.add_argument("--out", type=Path, default=DEV / "base" / "output" / "demo.png", metavar="FILE", help="the PNG")
+    gallery = add("gallery", run_gallery, "draw the pictures of the READMEs")
+    gallery.add_argument("--out", type=Path, default=GALLERY, metavar="DIR", help="where to (default: demo/gallery)")
     serve = add("serve", run_serve, "ComfyUI in a browser, with the models of the demo, until Ctrl-C")
     serve.add_argument("--port", type=int, default=8188, metavar="N", help="default: %(default)s")
     serve.add_argument("--models", type=Path, metavar="DIR", help="one more folder of models, laid out like ComfyUI's")

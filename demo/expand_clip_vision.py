@@ -1,12 +1,14 @@
 """Widen the demo's small vision tower to ViT-L/14-336, exactly, so that the stock CLIP vision loader reads it.
 
-    python demo/expand_clip_vision.py SMALL.safetensors LARGE.safetensors
+    python demo/expand_clip_vision.py SMALL.safetensors LARGE.pt
 
 The host's loader knows towers by their shape only, and the demo's is 128 channels wide instead of 1024. So every
 channel is copied eight times: a LayerNorm of the copies has the same mean and variance; a linear layer gets its weights
 repeated and divided by the number of copies of its inputs; two heads of 64 become sixteen. Layers between the last but
 one and the last do nothing (their output projections are zero), so that hidden_states[-2], which the IP-Adapter reads,
 and the image embedding are those of the small tower, copied. All factors are powers of two, which rounding respects.
+
+The large file is one of torch.save, which can say that a whole tensor is one number: 80 MB instead of 610.
 
 Source of names and sizes: transformers' CLIPVisionModelWithProjection; openai/clip-vit-large-patch14-336.
 """
@@ -17,7 +19,7 @@ import sys
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 WIDTH, LAYERS, PROJECTION = 1024, 24, 768
@@ -50,8 +52,9 @@ def expand(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
     last = LAYER.format(LAYERS - 1)
     for number in range(layers - 1, LAYERS - 1):
         for key in [key for key in large if key.startswith(last)]:
-            idle = torch.ones if "layer_norm" in key and key.endswith("weight") else torch.zeros
-            large[key.replace(last, LAYER.format(number))] = idle(large[key].shape, dtype=torch.float16)
+            value = 1.0 if "layer_norm" in key and key.endswith("weight") else 0.0
+            idle = torch.tensor(value, dtype=torch.float16).expand(large[key].shape)
+            large[key.replace(last, LAYER.format(number))] = idle
     return large
 
 
@@ -70,7 +73,7 @@ def _widen(key: str, tensor: Tensor, copies: int, projections: int) -> Tensor:
 def write(small: Path, large: Path) -> None:
     """Expand a file; the result appears whole or not at all."""
     partial = large.with_suffix(".partial")
-    save_file(expand(load_file(small)), partial)
+    torch.save(expand(load_file(small)), partial)
     partial.replace(large)
 
 

@@ -69,9 +69,9 @@ def step(dev):
 
 def test_demo_has_defaults(dev):
     args = dev.parse(["demo"])
-    assert (args.seed, args.steps, args.size, args.negative) == (1, 10, (256, 256), "")
+    assert (args.seed, args.steps, args.size, args.negative) == (1, 25, (128, 128), "")
     assert args.out.is_absolute() and args.run is dev.run_demo
-    assert args.prompt.isascii() is False and "cat" in args.prompt  # both languages
+    assert args.prompt is None and args.image is None
 
 
 @pytest.mark.parametrize(
@@ -421,24 +421,83 @@ def test_a_full_folder_in_place_of_the_link_is_kept(dev, tmp_path):
     assert (tmp_path / "link" / "mine.py").is_file()
 
 
-def test_missing_demo_models_are_written_again(dev, home, setup, monkeypatch):
-    script = home / "demo" / "random_models.py"
-    script.parent.mkdir()
-    files = [f"{kind}/{name}" for kind, name in dev.DEMO_MODELS.items()]
-    script.write_text(
-        "import pathlib, sys\n"
-        f"for name in {files!r}:\n"
-        "    file = pathlib.Path(sys.argv[1], name)\n"
-        "    file.parent.mkdir(parents=True, exist_ok=True)\n"
-        "    file.write_text('weights')\n"
+@pytest.fixture
+def demo_files(dev, home, monkeypatch) -> Path:
+    """A repository with stand-ins for the miniature's files; its tower is "expanded" by copying it in capitals."""
+    folder = home / "demo" / "models"
+    folder.mkdir(parents=True)
+    (home / "demo" / "expand_clip_vision.py").write_text(
+        "import sys\nopen(sys.argv[2], 'w').write(open(sys.argv[1]).read().upper())\n"
     )
+    for name in (*dev.DEMO_MODELS.values(), dev.DEMO_TOWER):
+        (folder / name).write_text(name)
+    (folder / dev.DEMO_MODELS["clip_vision"]).unlink()  # the repository has the small one only
     monkeypatch.setattr(dev, "ROOT", home)
+    monkeypatch.setattr(dev, "DEMO_FILES", folder)
+    return folder
+
+
+def placed_models(dev, setup) -> dict[str, str]:
+    """Runs the step, and returns what is in the models folder, by kind."""
+    for kind in dev.DEMO_MODELS:
+        (setup.base / "models" / kind).mkdir(parents=True, exist_ok=True)
+    dev.make_models(setup, dev.Progress(1))
+    return {kind: (setup.base / "models" / kind / name).read_text() for kind, name in dev.DEMO_MODELS.items()}
+
+
+def test_the_miniature_is_put_where_comfyui_looks(dev, setup, demo_files):
+    assert placed_models(dev, setup) == {**dev.DEMO_MODELS, "clip_vision": dev.DEMO_TOWER.upper()}
+
+
+@pytest.mark.parametrize("damage", ["missing model", "missing tower", "other weights", None])
+def test_changed_or_missing_demo_models_are_made_again(dev, setup, demo_files, damage, capsys):
+    before = placed_models(dev, setup)
     models = setup.base / "models"
-    models.mkdir()
-    for _ in range(2):
-        dev.make_models(setup, dev.Progress(1))
-        assert all((models / name).is_file() for name in files)
-        (models / files[0]).unlink()
+    if damage == "missing model":
+        (models / "vae" / dev.DEMO_MODELS["vae"]).unlink()
+    elif damage == "missing tower":
+        (models / "clip_vision" / dev.DEMO_MODELS["clip_vision"]).unlink()
+    elif damage == "other weights":
+        (demo_files / dev.DEMO_MODELS["vae"]).write_text("trained longer")
+        before["vae"] = "trained longer"
+    capsys.readouterr()
+    assert placed_models(dev, setup) == before
+    assert ("in place" in capsys.readouterr().err) == (damage is None)
+
+
+def test_a_missing_file_of_the_demo_is_named(dev, setup, demo_files):
+    file = demo_files / dev.DEMO_TOWER
+    file.unlink()
+    with pytest.raises(dev.SetupError) as error:
+        placed_models(dev, setup)
+    assert str(file) in str(error.value) and "Restore it" in str(error.value)
+
+
+def test_the_miniature_of_the_repository_is_whole(dev):
+    names = {*dev.DEMO_MODELS.values(), dev.DEMO_TOWER} - {dev.DEMO_MODELS["clip_vision"]}
+    assert {file.name for file in dev.DEMO_FILES.glob("*.safetensors")} == names
+    assert sum(file.stat().st_size for file in dev.DEMO_FILES.iterdir()) < 24e6
+
+
+def test_the_first_workflow_uses_the_miniature(dev):
+    workflow = json.loads((ROOT / "workflows" / f"{dev.DEMO_TEMPLATE}.json").read_text(encoding="utf-8"))
+    values = {node["type"]: node.get("widgets_values") for node in workflow["nodes"]}
+    assert values["KolorsUNETLoader"][0] == dev.DEMO_MODELS["diffusion_models"]
+    assert values["KolorsChatGLM3Loader"][0] == dev.DEMO_MODELS["text_encoders"]
+    assert values["VAELoader"] == [dev.DEMO_MODELS["vae"]]
+    sampler = dev.build_prompt("", "", seed=1, steps=25, size=(128, 128))["sample"]["inputs"]
+    assert values["KSampler"][2:4] == [sampler["steps"], sampler["cfg"]]
+    assert values["EmptyLatentImage"] == [128, 128, 1]
+
+
+@pytest.mark.parametrize("before", [None, '{"Comfy.Locale": "zh"}'])
+def test_the_tutorial_is_skipped_unless_there_are_settings(dev, setup, before):
+    settings = setup.base / "user" / "default" / "comfy.settings.json"
+    if before:
+        settings.parent.mkdir(parents=True)
+        settings.write_text(before)
+    dev.skip_tutorial(setup)
+    assert settings.read_text() == (before or '{"Comfy.TutorialCompleted": true}')
 
 
 def test_model_paths_are_valid_yaml_for_any_folder(dev):
@@ -529,7 +588,7 @@ def test_a_signal_leaves_no_server_behind(dev, setup, tmp_path, name, code):
     port = dev.free_port()
     process = subprocess.Popen([PYTHON, script, str(port)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        assert f"127.0.0.1:{port}" in process.stdout.readline()
+        assert f"http://127.0.0.1:{port}/?template=kolors_demo&source=comfyui-kolors " in process.stdout.readline()
         process.send_signal(getattr(signal, name))
         _, errors = process.communicate(timeout=20)
     finally:
@@ -550,8 +609,8 @@ def test_prompt_is_a_whole_workflow(dev, prompt):
     links = [value for node in prompt.values() for value in node["inputs"].values() if isinstance(value, list)]
     assert len(links) == 9 and all(source in prompt and slot == 0 for source, slot in links)
     sampler = prompt["sample"]["inputs"]
-    assert (sampler["seed"], sampler["steps"], sampler["cfg"], sampler["denoise"]) == (7, 4, 5.0, 1.0)
-    assert (sampler["sampler_name"], sampler["scheduler"]) == ("euler", "normal")
+    assert (sampler["seed"], sampler["steps"], sampler["cfg"], sampler["denoise"]) == (7, 4, 4.0, 1.0)
+    assert sampler["sampler"] == "euler" and sampler["model"] == ["unet", 0]
     assert prompt[sampler["positive"][0]]["inputs"]["text"] == "a cat"
     assert prompt[sampler["negative"][0]]["inputs"]["text"] == "blurry"
     assert prompt["size"]["inputs"] == {"width": 320, "height": 256, "batch_size": 1}
@@ -559,6 +618,46 @@ def test_prompt_is_a_whole_workflow(dev, prompt):
         dev.DEMO_MODELS["diffusion_models"],
         dev.DEMO_MODELS["vae"],
     ]
+
+
+def test_prompt_with_a_picture_samples_with_the_adapter(dev):
+    prompt = dev.build_prompt("a picture", "", seed=7, steps=4, size=(128, 128), image="demo.png")
+    links = [value for node in prompt.values() for value in node["inputs"].values() if isinstance(value, list)]
+    assert len(links) == 13 and all(source in prompt and slot == 0 for source, slot in links)
+    assert prompt["sample"]["inputs"]["model"] == ["apply", 0] and prompt["image"]["inputs"] == {"image": "demo.png"}
+    assert prompt["tower"]["inputs"]["clip_name"] == dev.DEMO_MODELS["clip_vision"]
+    assert prompt["adapter"]["inputs"]["ipadapter_name"] == dev.DEMO_MODELS["ipadapter"]
+
+
+def test_a_picture_goes_into_the_input_folder(dev, setup, tmp_path):
+    (setup.base / "input").mkdir()
+    picture = tmp_path / "红苹果.JPG"
+    picture.write_bytes(b"JPEG")
+    name = dev.put_image(setup, picture)
+    assert (setup.base / "input" / name).read_bytes() == b"JPEG" and name.isascii() and name.endswith(".JPG")
+    with pytest.raises(dev.SetupError, match=r"--image .*gone.png: no such file"):
+        dev.put_image(setup, tmp_path / "gone.png")
+
+
+@pytest.mark.parametrize(
+    ("given", "text", "image"),
+    [
+        ([], "红苹果，黄色背景", None),
+        (["--prompt", "a cat, red background"], "a cat, red background", None),
+        (["--image", "FILE"], "一张图", "demo.png"),
+        (["--image", "FILE", "--prompt", "红色背景"], "红色背景", "demo.png"),
+    ],
+)
+def test_demo_draws_the_prompt_the_picture_or_both(dev, setup, tmp_path, monkeypatch, given, text, image):
+    (setup.base / "input").mkdir()
+    picture, out, drawn = tmp_path / "mine.png", tmp_path / "new" / "out.png", []
+    picture.touch()
+    monkeypatch.setattr(dev, "set_up", lambda args: (setup, dev.Progress(3)))
+    monkeypatch.setattr(dev, "draw", lambda server, step, prompt: drawn.append(prompt) or b"PNG")
+    given = [str(picture) if word == "FILE" else word for word in given]
+    assert dev.main(["demo", "--out", str(out), *given]) == 0 and out.read_bytes() == b"PNG"
+    assert drawn[0]["text"]["inputs"]["text"] == text
+    assert drawn[0].get("image", {}).get("inputs", {}).get("image") == image
 
 
 def test_the_saved_image_is_found(dev, prompt):
@@ -657,6 +756,38 @@ def test_a_server_that_dies_while_drawing_is_reported(dev, fake_server, prompt):
 
 
 # ---- commands -------------------------------------------------------------------------------------------------------
+
+
+def test_gallery_draws_every_prompt_and_picture_and_joins_them(dev, setup, tmp_path, monkeypatch):
+    (setup.base / "input").mkdir()
+    drawn, joined = [], []
+
+    def draw(server, step, prompt):
+        image = prompt.get("image", {}).get("inputs", {}).get("image")
+        shown = (setup.base / "input" / image).read_text() if image else None
+        drawn.append((prompt["text"]["inputs"]["text"], prompt["sample"]["inputs"]["seed"], shown))
+        return f"{drawn[-1][0]} {drawn[-1][1]}".encode()
+
+    monkeypatch.setattr(dev, "set_up", lambda args: (setup, dev.Progress(3)))
+    monkeypatch.setattr(dev, "draw", draw)
+    monkeypatch.setattr(dev, "run_here", lambda setup, *arguments: joined.append(arguments) or 0)
+    for _ in range(2):  # what an earlier run left is removed
+        drawn.clear()
+        assert dev.main(["gallery", "--out", str(tmp_path / "out")]) == 0
+    prompts, seeds, others = dev.GALLERY_PROMPTS, dev.GALLERY_SEEDS, dev.GALLERY_PICTURE_PROMPTS
+    assert drawn[: len(prompts) * len(seeds)] == [(text, seed, None) for text in prompts for seed in seeds]
+    pictures = [(text, seed, f"{prompt} 1") for prompt in prompts[::2] for seed, text in enumerate(others, 1)]
+    assert drawn[len(prompts) * len(seeds) :] == pictures
+    script, folder, out = joined[-1]
+    assert script.is_file() and out == tmp_path / "out"
+    assert len(list((folder / "prompts").iterdir())) == len(prompts) * len(seeds)
+    assert len(list((folder / "pictures").iterdir())) == len(pictures) + len(prompts[::2])
+
+
+@pytest.mark.parametrize("readme", ["README.md", "README_zh.md"])
+def test_the_readmes_name_the_prompts_of_the_gallery(dev, readme):
+    text = (ROOT / readme).read_text(encoding="utf-8")
+    assert [prompt for prompt in dev.GALLERY_PROMPTS + dev.GALLERY_PICTURE_PROMPTS if prompt not in text] == []
 
 
 def test_host_json_prints_one_object_on_stdout(dev, setup, monkeypatch, capsys):

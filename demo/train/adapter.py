@@ -21,7 +21,7 @@ import time
 import numpy
 import torch
 from common import PROCESSES, RANK, WORK, Average, Checkpoint, Clock, autocast, log
-from data import COLOUR_NAMES, COLOURS, EMOJI, NEUTRAL, Layout, render, sample_layout, training_pairs
+from data import CENTRED, COLOUR_NAMES, COLOURS, EMOJI, NEUTRAL, render, sample_layout, training_pairs
 from diffusers.models.embeddings import IPAdapterPlusImageProjection
 from diffusion import BATCH, Latents, alphas, build_unet, load_diffusion, noisy_batch, predict, size_ids
 from text import build_encoder, encode_short, load_tokenizer, tokenize
@@ -192,19 +192,25 @@ class Namer(nn.Module):
         return loss, (first.argmax(1) == emoji).float().mean()
 
 
+def adapter_parts(namer: Namer, adapters: list[AdapterAttention]) -> nn.ModuleDict:
+    """What phase two trains."""
+    return nn.ModuleDict({"resampler": namer.resampler, "head": namer.head, "adapters": nn.ModuleList(adapters)})
+
+
 class Views:
     """The resting tower's states of reference pictures, half precision; computed at the first use.
 
-    Index 0 of `states` is the picture of zeros. Of every training pair there are `count` layouts.
+    Index 0 of `states` is the picture of zeros. Of every training pair there are `count` layouts. Almost half of them
+    are small or at a side, more than among the pictures drawn: they are harder to recognise.
     """
 
-    def __init__(self, clip: TinyClip, count: int = 4):
+    def __init__(self, clip: TinyClip, count: int = 8):
         rng = random.Random(11)
         zeros = torch.zeros(1, 3, IMAGE, IMAGE)
         self.rows: dict[tuple[int, str], list[int]] = {}
         parts, number = [clip(zeros)[0].half()], 1
         for pair in PAIRS[RANK::PROCESSES]:  # each process looks at its share
-            layouts = [Layout(98, 64, 64), *(sample_layout(rng) for _ in range(count - 1))]
+            layouts = [CENTRED, *(sample_layout(rng, large=0.5) for _ in range(count - 1))]
             images = numpy.stack([render(*pair, layout) for layout in layouts])
             pixels = clip_pixels(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255)
             with autocast():
@@ -271,7 +277,7 @@ def train_adapter(args) -> None:
     log(f"states of {len(views.states)} pictures")
     torch.manual_seed(1)
     adapters = attach(unet)
-    model = nn.ModuleDict({"resampler": namer.resampler, "head": namer.head, "adapters": nn.ModuleList(adapters)})
+    model = adapter_parts(namer, adapters)
     average = Average(model, 0.99)
     parameters, size = list(model.parameters()), BATCH // PROCESSES
     optimiser = torch.optim.AdamW(parameters, lr=args.rate, weight_decay=0.01, betas=(0.9, 0.98))

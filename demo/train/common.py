@@ -92,12 +92,13 @@ class Checkpoint:
         self.parts = parts
 
     def load(self) -> dict[str, float]:
-        """Restore the parts if the file is there; returns the clock's numbers."""
+        """Restore what the file, if there is one, has of the parts; returns the clock's numbers."""
         if not self.path.is_file():
             return {}
         state = torch.load(self.path, weights_only=True)
         for name, part in self.parts.items():
-            part.load_state_dict(state[name])
+            if name in state:
+                part.load_state_dict(state[name])
         return state["clock"]
 
     def save(self, clock: Clock) -> None:

@@ -166,13 +166,13 @@ class Layout:
     word: str = ""
 
 
-def sample_layout(rng: random.Random) -> Layout:
-    """Mostly a large emoji near the middle; sometimes a small one, or one at a side."""
+def sample_layout(rng: random.Random, large: float = 0.82) -> Layout:
+    """A large emoji near the middle with probability `large`; else a small one there, or, twice as often, at a side."""
     kind = rng.random()
     middle = SIDE // 2
-    if kind < 0.82:
+    if kind < large:
         size, spread, word, x = rng.randint(94, 102), 4, "", middle
-    elif kind < 0.88:
+    elif kind < large + (1 - large) / 3:
         size, spread, word, x = rng.randint(56, 64), 4, "small", middle
     else:
         word = rng.choice(("left", "right"))
@@ -255,9 +255,8 @@ def glyph(index: int) -> Image.Image:
     return canvas.crop(box).convert("RGBa")
 
 
-def cut_out(index: int, layout: Layout) -> tuple[numpy.ndarray, numpy.ndarray]:
-    """The emoji alone: premultiplied colour (128, 128, 3) and alpha (128, 128, 1), float32 in 0..1."""
-    image = glyph(index)
+def place(image: Image.Image, layout: Layout) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """A glyph where the layout says: premultiplied colour (128, 128, 3) and alpha (128, 128, 1), float32 in 0..1."""
     scale = layout.size / max(image.size)
     width, height = (max(1, round(side * scale)) for side in image.size)
     small = image.resize((width, height), Image.Resampling.LANCZOS)
@@ -270,7 +269,7 @@ def cut_out(index: int, layout: Layout) -> tuple[numpy.ndarray, numpy.ndarray]:
 def render(index: int, colour: str | tuple[int, int, int], layout: Layout) -> numpy.ndarray:
     """A picture, uint8 (128, 128, 3); the colour by its English name or as RGB."""
     rgb = COLOURS[colour][0] if isinstance(colour, str) else colour
-    front, alpha = cut_out(index, layout)
+    front, alpha = place(glyph(index), layout)
     background = numpy.asarray(rgb, dtype=numpy.float32) / 255
     return numpy.clip((front + background * (1 - alpha)) * 255 + 0.5, 0, 255).astype(numpy.uint8)
 

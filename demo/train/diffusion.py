@@ -58,6 +58,12 @@ def build_unet() -> UNet2DConditionModel:
     return unet
 
 
+def diffusion_parts(encoder: nn.Module, unet: nn.Module) -> nn.ModuleDict:
+    """What is trained together; the namer is the linear layer of `naming_loss`."""
+    namer = nn.Linear(HIDDEN, len(EMOJI) + len(COLOUR_NAMES))
+    return nn.ModuleDict({"encoder": encoder, "unet": unet, "namer": namer})
+
+
 def alphas() -> Tensor:
     """Cumulated alphas (1100,) of Kolors' schedule."""
     betas = torch.linspace(0.00085**0.5, 0.014**0.5, TRAIN_STEPS, dtype=torch.float64) ** 2
@@ -195,8 +201,7 @@ def main() -> None:
     torch.manual_seed(0)
     tokenizer = load_tokenizer()
     encoder, unet = build_encoder(tokenizer), build_unet()
-    namer = nn.Linear(HIDDEN, len(EMOJI) + len(COLOUR_NAMES))
-    both = nn.ModuleDict({"encoder": encoder, "unet": unet, "namer": namer})
+    both = diffusion_parts(encoder, unet)
     average = Average(both, 0.998)
     optimiser = torch.optim.AdamW(both.parameters(), lr=args.rate, weight_decay=0.01, betas=(0.9, 0.98))
     checkpoint = Checkpoint("diffusion", model=both, average=average, optimiser=optimiser)
@@ -211,7 +216,7 @@ def main() -> None:
         for group in optimiser.param_groups:
             group["lr"] = clock.rate(args.rate, warmup=300)
         with autocast():
-            named = naming_loss(encoder, namer, tokenizer, rng, size)
+            named = naming_loss(encoder, both["namer"], tokenizer, rng, size)
         if clock.step < WORDS_FIRST:
             loss = named
         else:

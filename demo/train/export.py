@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import torch
-from adapter import EXPANSION, HEADS, IMAGE, PATCH, PROJECTION, WIDTH, Namer, attach
+from adapter import EXPANSION, HEADS, IMAGE, PATCH, PROJECTION, WIDTH, Namer, adapter_parts, attach
 from common import MODELS, WORK, log
 from diffusion import build_unet, load_autoencoder, load_diffusion
 from pipeline import NAMES, RENAMES, rename
@@ -106,8 +106,7 @@ def main() -> None:
         save(folder, "clip-vision", namer.clip.state_dict(), config)
     if (WORK / "adapter.pt").is_file():
         adapters = attach(unet)
-        model = nn.ModuleDict({"resampler": namer.resampler, "head": namer.head, "adapters": nn.ModuleList(adapters)})
-        model.load_state_dict(trained("adapter"))
+        adapter_parts(namer, adapters).load_state_dict(trained("adapter"))
         state_dict = published_resampler(namer.resampler.state_dict())
         for number, module in enumerate(adapters):
             state_dict[f"ip_adapter.{2 * number + 1}.to_k_ip.weight"] = module.to_k_ip.weight.data

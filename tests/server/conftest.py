@@ -12,6 +12,7 @@ from client import Client, KolorsGraph
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(Path(__file__).parent))  # for vision_tower.py
+sys.path.append(str(ROOT / "demo" / "train"))  # for data.py and judge.py
 
 
 @pytest.fixture(scope="session")
