@@ -1,0 +1,99 @@
+"""The pack as users get it: the registry's archive and a clone, each in a fresh ComfyUI."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from client import Client, KolorsGraph
+from comfyui_kolors.demo import random_models
+
+pytestmark = pytest.mark.host
+
+ROOT = Path(__file__).resolve().parents[2]
+PACK = "comfyui-kolors"
+IMPORT_SECONDS = re.compile(rf"([\d.]+) seconds: .*{PACK}$", re.MULTILINE)
+
+
+def git(*arguments: str) -> str:
+    command = ["git", "-C", str(ROOT), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def is_checkout() -> bool:
+    try:
+        return Path(git("rev-parse", "--show-toplevel").strip()) == ROOT
+    except (OSError, subprocess.CalledProcessError):
+        return False
+
+
+needs_git = pytest.mark.skipif(not is_checkout(), reason="no git checkout: the archive is made of tracked files")
+
+
+def archived() -> list[str]:
+    """What the registry's tool packs: the tracked files but those of .comfyignore."""
+    left_out = set(git("ls-files", "-z", "--cached", "--ignored", "--exclude-from=.comfyignore").split("\0"))
+    return [name for name in git("ls-files", "-z").split("\0") if name and name not in left_out]
+
+
+def unpack(folder: Path) -> None:
+    archive = folder.with_suffix(".zip")
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        for name in archived():
+            file.write(ROOT / name, name)
+    with zipfile.ZipFile(archive) as file:
+        file.extractall(folder)
+    archive.unlink()
+
+
+def clone(folder: Path) -> None:
+    subprocess.run(["git", "clone", "--quiet", "--depth", "1", ROOT.as_uri(), str(folder)], check=True)
+
+
+@needs_git
+def test_the_archive_holds_what_nodes_need_and_little_more():
+    names = archived()
+    for needed in ("__init__.py", "pyproject.toml", "requirements.txt", "README.md", "LICENSE", "locales/zh/main.json"):
+        assert needed in names
+    for left_out in ("demo/", "tests/", "benchmarks/", ".ci/", "dev.py", "requirements-dev.txt"):
+        assert not [name for name in names if name.startswith(left_out)]
+    assert sum((ROOT / name).stat().st_size for name in names) < 3e6
+
+
+def test_the_requirements_are_met_by_what_comfyui_brings():
+    command = [sys.executable, "-m", "pip", "install", "--no-index", "--dry-run", "-r", str(ROOT / "requirements.txt")]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "Would install" not in result.stdout
+
+
+def our_nodes(client: Client) -> set[str]:
+    """The nodes of the pack that a server offers."""
+    info = client.request("/object_info")
+    return {name for name, node in info.items() if node["python_module"].endswith(PACK)}
+
+
+@needs_git
+@pytest.mark.parametrize("install", [unpack, clone])
+def test_it_loads_and_runs_in_a_fresh_host(dev, tmp_path, server, plain, install):
+    """From an archive without git, and from a clone; the image is that of this checkout, and the import is quick."""
+    random_models.write(tmp_path / "models")
+    (tmp_path / "custom_nodes").mkdir()
+    install(tmp_path / "custom_nodes" / PACK)
+    setup = dev.Setup(Path(sys.executable), Path(os.environ["COMFYUI_PATH"]), tmp_path)
+    with dev.running_server(setup, dev.Progress(2), dev.free_port()) as running:
+        client = Client(running.url, tmp_path, running.log)
+        assert our_nodes(client) == our_nodes(server)
+        graph = KolorsGraph()
+        assert torch.equal(client.latent(graph, graph.sample()), plain)
+        templates = client.request("/workflow_templates")[PACK]
+        assert sorted(templates) == sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
+        assert client.request("/i18n")["zh"]["nodeDefs"]["KolorsUNETLoader"]["display_name"] == "加载可图 UNet"
+        (seconds,) = IMPORT_SECONDS.findall(client.read_log())
+        print(f"import: {seconds} s")
