@@ -164,9 +164,10 @@ def test_the_hosts_training_makes_a_lora_that_loads_back(server, plain, checkpoi
     known = {name: value for name, value in TRAINING.items() if name in info["required"]}
     name = f"trained-{checkpointing}"
     pictures = graph.sample(latent=graph.empty_latent(batch_size=2))
+    if server.request("/object_info/SaveLoRA"):  # a list, as a dataset is; 0.3.64 takes a batch
+        pictures = graph.add("RebatchLatents", latents=pictures, batch_size=1)
     trained = graph.add(
-        "TrainLoraNode", model=graph.model, positive=graph.encode(),
-        latents=graph.add("RebatchLatents", latents=pictures, batch_size=1),  # a list, as a dataset is
+        "TrainLoraNode", model=graph.model, positive=graph.encode(), latents=pictures,
         gradient_checkpointing=checkpointing, **known,
     )  # fmt: skip
     outputs = {name: index for index, name in enumerate(node["TrainLoraNode"]["output"])}
