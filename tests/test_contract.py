@@ -21,6 +21,7 @@ PACK = [ROOT / "__init__.py", *sorted((ROOT / "nodes").rglob("*.py")), *sorted((
 SEAM = ROOT / "kolors_core" / "host"
 LANGUAGES = ("en", "zh")
 READMES = {"en": ROOT / "README.md", "zh": ROOT / "README_zh.md"}
+SECURITY = {"en": ROOT / "SECURITY.md", "zh": ROOT / "SECURITY_zh.md"}
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 TEST_COMMAND = "python3 dev.py test"
 
@@ -448,13 +449,31 @@ def test_no_help_page_is_left_over():
     assert pages == folders == set(our_classes())
 
 
-def test_readmes_have_the_same_headings():
-    english, chinese = (path.read_text(encoding="utf-8") for path in READMES.values())
+@pytest.mark.parametrize("pages", [READMES, SECURITY], ids=["readme", "security"])
+def test_pages_in_both_languages_have_the_same_headings(pages):
+    english, chinese = (path.read_text(encoding="utf-8") for path in pages.values())
     assert headings(english) == headings(chinese)
     assert len(headings(english)) > 5
 
 
-@pytest.mark.parametrize("path", [*READMES.values(), ROOT / "CHANGELOG.md"], ids=name_of)
+def missing_tests(text: str) -> list[str]:
+    """Tests that a text names and that are not there; a parametrised one goes by its function."""
+    missing = []
+    for file, name in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text):
+        path = ROOT / file
+        if not path.is_file() or f"\ndef {name}(" not in path.read_text(encoding="utf-8"):
+            missing.append(f"{file}::{name}")
+    return missing
+
+
+def test_the_security_page_names_tests_that_are_there():
+    english, chinese = (path.read_text(encoding="utf-8") for path in SECURITY.values())
+    assert not missing_tests(english)
+    assert re.findall(r"`tests/.*?`", english) == re.findall(r"`tests/.*?`", chinese)
+    assert missing_tests("`tests/test_contract.py::test_gone` `tests/gone.py::test_gone`")
+
+
+@pytest.mark.parametrize("path", [*READMES.values(), *SECURITY.values(), ROOT / "CHANGELOG.md"], ids=name_of)
 def test_links_lead_to_files(path):
     assert not broken_links(path.read_text(encoding="utf-8"), ROOT)
 

@@ -63,7 +63,7 @@ def test_no_network_no_programs_no_code_of_files_and_no_writes(audit, stage):
 
 def test_the_one_thing_that_is_written_lies_in_the_output_folder(audit):
     assert audit["files"] == ["forbidden", SAVED]
-    assert {event.split()[0] for event in audit["save"]} <= {"os.mkdir", "os.rename"}
+    assert {event.split()[0] for event in audit["save"]} <= {"os.mkdir", "os.rename", "os.remove"}
     assert [event for event in audit["save"] if "output/conditioning" not in event.replace("\\", "/")] == []
 
 
@@ -129,7 +129,7 @@ def test_a_model_is_not_read_from_outside_its_folders(folders, name, kind):
 def test_a_conditioning_is_not_saved_outside_the_output_folder(folders, prefix):
     from comfyui_kolors.kolors_core.host import paths
 
-    with pytest.raises(Exception, match="outside the output folder"):
+    with pytest.raises(Exception, match=r"outside the output folder|leads out of"):
         paths.next_conditioning(prefix.format(base=folders))
     assert not (folders / "new").exists()
 
