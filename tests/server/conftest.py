@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from client import Client, KolorsGraph
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,7 +23,8 @@ def server(dev, models):
     base = models.parent
     for folder in ("custom_nodes", "models/checkpoints"):
         (base / folder).mkdir(parents=True, exist_ok=True)
-    shutil.copy(Path(__file__).with_name("vision_tower.py"), base / "custom_nodes")  # nodes that only tests need
+    for nodes in ("vision_tower.py", "stage_nodes.py"):  # nodes that only tests need
+        shutil.copy(Path(__file__).with_name(nodes), base / "custom_nodes")
     dev.link_pack(base / "custom_nodes" / "comfyui-kolors", ROOT)
     dev.LOGS.mkdir(parents=True, exist_ok=True)
     setup = dev.Setup(Path(sys.executable), Path(os.environ["COMFYUI_PATH"]), base)
@@ -34,3 +37,12 @@ def plain(server):
     """The latent of the plain graph, which others are compared with."""
     graph = KolorsGraph()
     return server.latent(graph, graph.sample())
+
+
+@pytest.fixture
+def goes_on(server, plain) -> Iterator[None]:
+    """After the test, a good prompt that is computed anew gives what it always gave."""
+    yield
+    server.free()
+    graph = KolorsGraph()
+    assert torch.equal(server.latent(graph, graph.sample()), plain)
