@@ -10,7 +10,7 @@ class KolorsError(RuntimeError):
 
 
 def check_numbers(**values: float) -> None:
-    """Refuse NaN, which JSON's readers take for a number and no limit holds. Raises KolorsError that names the input."""
+    """Refuse NaN, which readers of JSON take for a number and no limit holds. Raises KolorsError with the input."""
     for name, value in values.items():
         if value != value:
             raise KolorsError(f"The input {name} is NaN. Expected a number. Set it in the node again.")
