@@ -26,6 +26,8 @@ def convert(data: Any) -> tuple[Any, Report]:
     """
     report = Report()
     if canvas.is_workflow(data):
+        if fault := canvas.find_fault(data):
+            raise NotAGraph(f"this graph is damaged: {fault}. Open it in ComfyUI, save it anew, and convert that file.")
         graphs = canvas.read(data, report)
         for graph in graphs:
             _convert(graph)
