@@ -87,12 +87,12 @@ def read(workflow: dict, report: Report) -> list[Graph]:
 def _read_scope(scope: dict, report: Report) -> Graph:
     nodes = {raw["id"]: Node(raw["type"], {}, raw["id"], raw) for raw in scope["nodes"]}
     for name in ("inputNode", "outputNode"):
-        if isinstance(scope.get(name), dict):
+        if _is_id(_dict(scope.get(name)).get("id")):
             nodes[scope[name]["id"]] = Node(EDGE, {}, scope[name]["id"])
     links = {link["id"]: link for link in map(_as_dict, scope["links"])}
 
     def link_of(number: Any) -> Link | None:
-        link = links.get(number) if number is not None else None
+        link = links.get(number) if isinstance(number, int) else None
         source = nodes.get(link["origin_id"]) if link else None
         return source and Link(source, link["origin_slot"], number)
 
@@ -106,10 +106,11 @@ def _read_scope(scope: dict, report: Report) -> Graph:
         for index, one in enumerate(_list(node.raw, "inputs")):
             link = link_of(one.get("link"))
             if link:
-                node.values[one.get("name") if node.type in TABLE else index] = link
-    edge = nodes.get(_dict(scope.get("outputNode")).get("id"))
+                node.values[str(one.get("name")) if node.type in TABLE else index] = link
+    edges = {node.id: node for node in nodes.values() if is_edge(node)}
     for link in links.values():
-        if edge and link["target_id"] == edge.id and link["origin_id"] in nodes:
+        edge = edges.get(link["target_id"])
+        if edge and link["origin_id"] in nodes:
             edge.values[link["target_slot"], link["id"]] = Link(
                 nodes[link["origin_id"]], link["origin_slot"], link["id"]
             )
@@ -165,10 +166,10 @@ def _write_scope(scope: dict, graph: Graph) -> None:
             one["links"] = leaving or ([] if one.get("links") is not None else None)
     for name, end in (("inputs", "origin"), ("outputs", "target")):  # the edges of a subgraph
         edge = _dict(scope.get("inputNode" if name == "inputs" else "outputNode")).get("id")
-        for index, one in enumerate(scope.get(name) or [] if edge is not None else []):
+        for index, one in enumerate(_list(scope, name) if edge is not None else []):
             at_edge = [id for id, link in links.items() if (link[f"{end}_id"], link[f"{end}_slot"]) == (edge, index)]
             one["linkIds"] = at_edge
-            one["type"] = RETYPED.get(one.get("type"), one.get("type"))
+            one["type"] = _retyped(one.get("type"))
     boxes = {id: box_of(raw) for id, raw in raws.items()}
     arrange([(raw, written.get(node.old) or node.old.raw if node.old else None) for node, raw in written.items()])
     fit_groups(_list(scope, "groups"), boxes, written.values())
@@ -203,7 +204,7 @@ def _number_links(graph: Graph, written: dict[Node, dict], before: dict[int, dic
                 "origin_slot": link.slot,
                 "target_id": node.id,
                 "target_slot": slot,
-                "type": RETYPED.get(kind, kind),
+                "type": _retyped(kind),
             }
     return dict(sorted(found.items()))
 
@@ -254,12 +255,16 @@ def _build(node: Node) -> dict:
     }
 
 
+def _retyped(kind: Any) -> Any:
+    return RETYPED.get(kind, kind) if isinstance(kind, str) else kind
+
+
 def _retype(raw: dict) -> None:
     """The slots of nodes between, such as the boxes of subgraphs."""
     if raw["type"] not in TABLE:
         for one in [*(_list(raw, "inputs")), *(_list(raw, "outputs"))]:
-            if isinstance(one, dict) and isinstance(one.get("type"), str):
-                one["type"] = RETYPED.get(one["type"], one["type"])
+            if "type" in one:
+                one["type"] = _retyped(one["type"])
 
 
 def _rename_promoted(raw: dict, graphs: list[Graph]) -> None:
@@ -267,8 +272,8 @@ def _rename_promoted(raw: dict, graphs: list[Graph]) -> None:
     promoted = _dict(raw.get("properties")).get("proxyWidgets")
     for entry in promoted if isinstance(promoted, list) else []:
         for graph in graphs:
-            if isinstance(entry, list) and len(entry) >= 2 and (str(entry[0]), entry[1]) in graph.renamed:
-                node, name = graph.renamed[str(entry[0]), entry[1]]
+            if isinstance(entry, list) and len(entry) >= 2 and (str(entry[0]), str(entry[1])) in graph.renamed:
+                node, name = graph.renamed[str(entry[0]), str(entry[1])]
                 entry[:2] = [str(node.id), name]
                 break
 

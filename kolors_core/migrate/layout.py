@@ -62,7 +62,7 @@ def arrange(nodes: list[tuple[dict, dict | None]]) -> None:
     for raw, old in nodes:
         if old is None or raw["id"] == old["id"]:
             continue
-        x, y = pair(homes.get(old["id"], old)["pos"])
+        x, y = pair(homes.get(old["id"], old).get("pos"))
         raw["pos"] = [x, y]
         while covered := [box for box in map(box_of, settled) if box.meets(_grown(box_of(raw)))]:
             raw["pos"] = [x, max(box.y + box.height for box in covered) + HEAD + GAP]
@@ -78,7 +78,7 @@ def _push_down(raws: list[dict], before: dict[int, Box]) -> None:
     """Move nodes down until none is nearer to one above it than it was `before`, or lies on it."""
     done: list[dict] = []
     for raw in sorted(raws, key=lambda raw: before[id(raw)].y):
-        x, _ = pair(raw["pos"])
+        x, _ = pair(raw.get("pos"))
         top = max([_lowest(other, raw, before) for other in done], default=box_of(raw).y)
         if top > box_of(raw).y:
             raw["pos"] = [x, top + HEAD]
