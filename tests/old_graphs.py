@@ -407,12 +407,18 @@ def canvas_faults(workflow: dict, overlapping: bool = False) -> list[str]:
         )
         if highest[0] < max([0, *nodes]) or highest[1] < max([0, *by_number]):
             faults.append(f"the highest numbers are not {highest}")
-        boxes = [] if overlapping else [(node, box(node)) for node in nodes.values()]
-        for index, (node, (x, y, w, h)) in enumerate(boxes):
-            for other, (u, v, a, b) in boxes[:index]:
-                if x < u + a and u < x + w and y < v + b and v < y + h:
-                    faults.append(f"{node['type']} lies on {other['type']}")
+        faults += [] if overlapping else [f"nodes {pair} lie on each other" for pair in overlaps(scope)]
     return faults
+
+
+def overlaps(scope: dict) -> set[str]:
+    """Ids of nodes that lie on each other."""
+    found, boxes = set(), sorted((node["id"], *box(node)) for node in scope["nodes"])
+    for index, (one, x, y, w, h) in enumerate(boxes):
+        for other, u, v, a, b in boxes[:index]:
+            if x < u + a and u < x + w and y < v + b and v < y + h:
+                found.add(f"{other} and {one}")
+    return found
 
 
 def box(node: dict) -> tuple[float, float, float, float]:

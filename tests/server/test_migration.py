@@ -28,7 +28,7 @@ from comfyui_kolors.kolors_core.migrate.shapes import CONTROL, SHAPES
 from comfyui_kolors.kolors_core.migrate.table import TABLE, Swap
 from image_prompts import nested, picture
 from loras import random_pairs, written
-from old_graphs import GRAPHS, as_canvas, canvas_faults, kijai, text_to_image, to_prompt
+from old_graphs import GRAPHS, as_canvas, canvas_faults, kijai, overlaps, text_to_image, to_prompt
 from PIL import Image
 from safetensors.torch import save_file
 from test_other_packs import INSIGHTFACE, SIZES, halve
@@ -387,6 +387,4 @@ def test_an_example_converts_and_runs(server, info, path, monkeypatch):
 
 def new_overlaps(old: dict, new: dict) -> list[str]:
     """Nodes that lie on each other now and did not before."""
-    before, after = ({f for f in canvas_faults(graph) if " lies on " in f} for graph in (old, new))
-    touched = {node["type"] for node in old["nodes"]}
-    return sorted(fault for fault in after - before if not set(fault.split(" lies on ")) <= touched - set(TABLE))
+    return sorted(overlaps(new) - overlaps(old))
