@@ -312,7 +312,7 @@ GRAPHS = {
 def as_canvas(prompt: dict) -> dict:
     """The same graph as the front end saves it, with little room between the nodes."""
     numbers = iter(range(1, 10000))
-    links, nodes = [], {}
+    links, nodes, below = [], {}, [0] * 4
     for index, (key, node) in enumerate(prompt.items()):
         slots, widgets, outputs = DECLARED[node["class_type"]]
         linked = {name for name, value in node["inputs"].items() if isinstance(value, list)} - dict(slots).keys()
@@ -321,13 +321,15 @@ def as_canvas(prompt: dict) -> dict:
             {"name": name, "type": "*", "link": None, "widget": {"name": name}} for name in widgets if name in linked
         ]
         values = [node["inputs"].get(name) for name in widgets]
+        height = 20 * max(len(slots), len(outputs)) + 24 * len(widgets) + 100 * ("text" in widgets) + 10
         while values and values[-1] is None:
             values.pop()
+        below[index % 4] += height + 60
         nodes[key] = {
             "id": int(key),
             "type": node["class_type"],
-            "pos": {"0": 230 * (index // 4), "1": 120 * (index % 4)},  # as older front ends wrote it
-            "size": [200, 80],
+            "pos": {"0": 320 * (index % 4), "1": below[index % 4] - height},  # as older front ends wrote it
+            "size": [300, height],
             "flags": {},
             "order": index,
             "mode": 0,
@@ -405,20 +407,26 @@ def canvas_faults(workflow: dict, overlapping: bool = False) -> list[str]:
         )
         if highest[0] < max([0, *nodes]) or highest[1] < max([0, *by_number]):
             faults.append(f"the highest numbers are not {highest}")
-        boxes = [] if overlapping else [(node, box(node)) for node in nodes.values()]
-        for index, (node, (x, y, w, h)) in enumerate(boxes):
-            for other, (u, v, a, b) in boxes[:index]:
-                if x < u + a and u < x + w and y < v + b and v < y + h:
-                    faults.append(f"{node['type']} lies on {other['type']}")
+        faults += [] if overlapping else [f"nodes {pair} lie on each other" for pair in overlaps(scope)]
     return faults
 
 
+def overlaps(scope: dict) -> set[str]:
+    """Ids of nodes that lie on each other."""
+    found, boxes = set(), sorted((node["id"], *box(node)) for node in scope["nodes"])
+    for index, (one, x, y, w, h) in enumerate(boxes):
+        for other, u, v, a, b in boxes[:index]:
+            if x < u + a and u < x + w and y < v + b and v < y + h:
+                found.add(f"{other} and {one}")
+    return found
+
+
 def box(node: dict) -> tuple[float, float, float, float]:
-    """x, y, width and height of a node with its title of 30 pixels."""
+    """x, y, width and height of a node with its title and the badge above it, 50 pixels."""
     (x, y), (width, height) = (
         [value["0"], value["1"]] if isinstance(value, dict) else value for value in (node["pos"], node["size"])
     )
-    return x, y - 30, width, height + 30
+    return x, y - 50, width, height + 50
 
 
 def to_prompt(workflow: dict, object_info: dict) -> dict:
@@ -454,10 +462,8 @@ def to_prompt(workflow: dict, object_info: dict) -> dict:
                 if stored:
                     inputs[name] = stored.pop(0)
                 options = declared[1] if len(declared) > 1 else {}
-                if (
-                    options.get(CONTROL)
-                    or options.get("image_upload")
-                    or (name in ("seed", "noise_seed") and stored[:1] and isinstance(stored[0], str))
+                if options.get(CONTROL) or (
+                    name in ("seed", "noise_seed") and stored[:1] and isinstance(stored[0], str)
                 ):
                     stored[:1] = []
         for one in node.get("inputs") or []:

@@ -26,6 +26,8 @@ def convert(data: Any) -> tuple[Any, Report]:
     """
     report = Report()
     if canvas.is_workflow(data):
+        if fault := canvas.find_fault(data):
+            raise NotAGraph(f"this graph is damaged: {fault}. Open it in ComfyUI, save it anew, and convert that file.")
         graphs = canvas.read(data, report)
         for graph in graphs:
             _convert(graph)
@@ -46,8 +48,9 @@ def convert(data: Any) -> tuple[Any, Report]:
 
 
 def _convert(graph: Graph) -> None:
-    for node in graph.nodes:
-        for name in RETYPED if node.type in TABLE else ():
+    for node in (node for node in graph.nodes if node.type in TABLE):
+        node.values = {name: value for name, value in node.values.items() if not isinstance(value, (list, dict))}
+        for name in RETYPED:
             if isinstance(node.values.get(name), Link):
                 node.values[name] = skip_reroutes(node.values[name])
     file_nodes = list(graph.nodes)

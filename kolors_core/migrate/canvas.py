@@ -27,12 +27,36 @@ OPTIONAL = 7  # the front end's mark for optional inputs
 
 
 def is_workflow(data: Any) -> bool:
-    return (
-        isinstance(data, dict)
-        and isinstance(data.get("nodes"), list)
-        and isinstance(data.get("links"), list)
-        and all(isinstance(node, dict) and "type" in node and "id" in node for node in data["nodes"])
-    )
+    return isinstance(data, dict) and isinstance(data.get("nodes"), list) and isinstance(data.get("links"), list)
+
+
+def find_fault(workflow: dict) -> str | None:
+    """What of a canvas or its subgraphs cannot be read; None where all is well."""
+    for scope in scopes(workflow):
+        for raw in scope["nodes"]:
+            if not isinstance(raw, dict) or not isinstance(raw.get("type"), str) or not _is_id(raw.get("id")):
+                return f"a node has no type or no id: {str(raw)[:200]}"
+            for name in ("inputs", "outputs"):
+                if not all(isinstance(one, dict) for one in _list(raw, name)):
+                    return f"the {name} of node {raw['id']} ({raw['type']}) are damaged"
+        for link in scope["links"]:
+            fields = link if isinstance(link, dict) else dict(zip(LINK_FIELDS, link)) if isinstance(link, list) else {}
+            numbers = (fields.get(name) for name in ("id", "origin_slot", "target_slot"))
+            ids = (fields.get(name) for name in ("origin_id", "target_id"))
+            if not all(type(number) is int for number in numbers) or not all(map(_is_id, ids)):
+                return f"a link is damaged: {str(link)[:200]}"
+        if len({raw["id"] for raw in scope["nodes"]}) < len(scope["nodes"]):
+            return "two nodes have the same id"
+    return None
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, (int, str)) and not isinstance(value, bool)
+
+
+def _list(raw: dict, name: str) -> list:
+    """A list of a node or graph, which may be missing or null."""
+    return raw[name] if isinstance(raw.get(name), list) else []
 
 
 def is_edge(node: Node) -> bool:
@@ -41,9 +65,10 @@ def is_edge(node: Node) -> bool:
 
 def scopes(workflow: dict) -> list[dict]:
     """The canvas and its subgraphs."""
-    definitions = workflow.get("definitions")
-    subgraphs = definitions.get("subgraphs") if isinstance(definitions, dict) else None
-    return [workflow, *(scope for scope in subgraphs or [] if is_workflow(scope))]
+    return [
+        workflow,
+        *(scope for scope in _list(_dict(workflow.get("definitions")), "subgraphs") if is_workflow(scope)),
+    ]
 
 
 # ---- reading --------------------------------------------------------------------------------------------------------
@@ -62,12 +87,12 @@ def read(workflow: dict, report: Report) -> list[Graph]:
 def _read_scope(scope: dict, report: Report) -> Graph:
     nodes = {raw["id"]: Node(raw["type"], {}, raw["id"], raw) for raw in scope["nodes"]}
     for name in ("inputNode", "outputNode"):
-        if isinstance(scope.get(name), dict):
+        if _is_id(_dict(scope.get(name)).get("id")):
             nodes[scope[name]["id"]] = Node(EDGE, {}, scope[name]["id"])
     links = {link["id"]: link for link in map(_as_dict, scope["links"])}
 
     def link_of(number: Any) -> Link | None:
-        link = links.get(number) if number is not None else None
+        link = links.get(number) if isinstance(number, int) else None
         source = nodes.get(link["origin_id"]) if link else None
         return source and Link(source, link["origin_slot"], number)
 
@@ -78,13 +103,14 @@ def _read_scope(scope: dict, report: Report) -> Graph:
             node.values |= {name: stored[name] for name in widgets if name in stored}
         elif isinstance(stored, list):
             node.values |= dict(zip(widgets, stored))
-        for index, one in enumerate(node.raw.get("inputs") or []):
+        for index, one in enumerate(_list(node.raw, "inputs")):
             link = link_of(one.get("link"))
             if link:
-                node.values[one.get("name") if node.type in TABLE else index] = link
-    edge = nodes.get(_dict(scope.get("outputNode")).get("id"))
+                node.values[str(one.get("name")) if node.type in TABLE else index] = link
+    edges = {node.id: node for node in nodes.values() if is_edge(node)}
     for link in links.values():
-        if edge and link["target_id"] == edge.id and link["origin_id"] in nodes:
+        edge = edges.get(link["target_id"])
+        if edge and link["origin_id"] in nodes:
             edge.values[link["target_slot"], link["id"]] = Link(
                 nodes[link["origin_id"]], link["origin_slot"], link["id"]
             )
@@ -133,20 +159,20 @@ def _write_scope(scope: dict, graph: Graph) -> None:
     written = {node: raws[node.id] if node.old is None else _build(node) for node in nodes}
     links = _number_links(graph, written, before)
     for node, raw in written.items():
-        for index, one in enumerate(raw.get("inputs") or []):
+        for index, one in enumerate(_list(raw, "inputs")):
             one["link"] = next((id for id, link in links.items() if _ends_at(link, node.id, index)), None)
-        for index, one in enumerate(raw.get("outputs") or []):
+        for index, one in enumerate(_list(raw, "outputs")):
             leaving = [id for id, link in links.items() if (link["origin_id"], link["origin_slot"]) == (node.id, index)]
             one["links"] = leaving or ([] if one.get("links") is not None else None)
     for name, end in (("inputs", "origin"), ("outputs", "target")):  # the edges of a subgraph
         edge = _dict(scope.get("inputNode" if name == "inputs" else "outputNode")).get("id")
-        for index, one in enumerate(scope.get(name) or [] if edge is not None else []):
+        for index, one in enumerate(_list(scope, name) if edge is not None else []):
             at_edge = [id for id, link in links.items() if (link[f"{end}_id"], link[f"{end}_slot"]) == (edge, index)]
             one["linkIds"] = at_edge
-            one["type"] = RETYPED.get(one.get("type"), one.get("type"))
+            one["type"] = _retyped(one.get("type"))
     boxes = {id: box_of(raw) for id, raw in raws.items()}
     arrange([(raw, written.get(node.old) or node.old.raw if node.old else None) for node, raw in written.items()])
-    fit_groups(scope.get("groups") or [], boxes, written.values())
+    fit_groups(_list(scope, "groups"), boxes, written.values())
     scope["nodes"] = list(written.values())
     scope["links"] = [
         [link[field] for field in LINK_FIELDS] if as_lists or not before else link for link in links.values()
@@ -178,7 +204,7 @@ def _number_links(graph: Graph, written: dict[Node, dict], before: dict[int, dic
                 "origin_slot": link.slot,
                 "target_id": node.id,
                 "target_slot": slot,
-                "type": RETYPED.get(kind, kind),
+                "type": _retyped(kind),
             }
     return dict(sorted(found.items()))
 
@@ -229,12 +255,16 @@ def _build(node: Node) -> dict:
     }
 
 
+def _retyped(kind: Any) -> Any:
+    return RETYPED.get(kind, kind) if isinstance(kind, str) else kind
+
+
 def _retype(raw: dict) -> None:
     """The slots of nodes between, such as the boxes of subgraphs."""
     if raw["type"] not in TABLE:
-        for one in [*(raw.get("inputs") or []), *(raw.get("outputs") or [])]:
-            if isinstance(one, dict) and isinstance(one.get("type"), str):
-                one["type"] = RETYPED.get(one["type"], one["type"])
+        for one in [*(_list(raw, "inputs")), *(_list(raw, "outputs"))]:
+            if "type" in one:
+                one["type"] = _retyped(one["type"])
 
 
 def _rename_promoted(raw: dict, graphs: list[Graph]) -> None:
@@ -242,8 +272,8 @@ def _rename_promoted(raw: dict, graphs: list[Graph]) -> None:
     promoted = _dict(raw.get("properties")).get("proxyWidgets")
     for entry in promoted if isinstance(promoted, list) else []:
         for graph in graphs:
-            if isinstance(entry, list) and len(entry) >= 2 and (str(entry[0]), entry[1]) in graph.renamed:
-                node, name = graph.renamed[str(entry[0]), entry[1]]
+            if isinstance(entry, list) and len(entry) >= 2 and (str(entry[0]), str(entry[1])) in graph.renamed:
+                node, name = graph.renamed[str(entry[0]), str(entry[1])]
                 entry[:2] = [str(node.id), name]
                 break
 
@@ -254,8 +284,9 @@ def _count(scope: dict, last_node: int) -> None:
     state = scope.get("state")
     for holder, node_key, link_key in ((scope, "last_node_id", "last_link_id"), (state, "lastNodeId", "lastLinkId")):
         if isinstance(holder, dict) and (node_key in holder or (holder is scope and not isinstance(state, dict))):
-            holder[node_key] = max(last_node, holder.get(node_key) or 0)
-            holder[link_key] = max(last_link, holder.get(link_key) or 0)
+            for key, last in ((node_key, last_node), (link_key, last_link)):
+                counted = holder.get(key)
+                holder[key] = max(last, counted) if isinstance(counted, int) else last
 
 
 def _clean_reroutes(scope: dict, links: set[int]) -> None:
@@ -264,6 +295,6 @@ def _clean_reroutes(scope: dict, links: set[int]) -> None:
     if isinstance(extra.get("linkExtensions"), list):
         extra["linkExtensions"] = [one for one in extra["linkExtensions"] if one.get("id") in links]
     for holder in (extra, scope):
-        for reroute in holder.get("reroutes") or []:
+        for reroute in _list(holder, "reroutes"):
             if isinstance(reroute.get("linkIds"), list):
                 reroute["linkIds"] = [id for id in reroute["linkIds"] if id in links]

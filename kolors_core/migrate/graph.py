@@ -41,7 +41,8 @@ class Node:
         return (value for value in self.values.values() if isinstance(value, Link))
 
     def __str__(self) -> str:
-        title = self.raw.get("title") or self.raw.get("_meta", {}).get("title")
+        meta = self.raw.get("_meta")
+        title = self.raw.get("title") or (meta.get("title") if isinstance(meta, dict) else None)
         return f"{self.id}: {self.type}" + (f" '{title}'" if title and title != self.type else "")
 
 

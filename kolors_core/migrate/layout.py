@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from .shapes import SHAPES
 
-TITLE = 30  # pixels of a node's title, above its position
-GAP = 20  # pixels between nodes that are moved
+HEAD = 50  # pixels above a node's position: its title, and the badge with its pack's name
+GAP = 20  # pixels around nodes that are added
 
 
 class Box(NamedTuple):
@@ -36,12 +36,12 @@ def pair(value: object, default: tuple[float, float] = (0, 0)) -> tuple[float, f
 
 
 def box_of(raw: dict) -> Box:
-    """What a node covers, its title included; a collapsed one its title only."""
+    """What a node covers, its head included; a collapsed one its head only."""
     x, y = pair(raw.get("pos"))
     width, height = pair(raw.get("size"), (210, 60))
     if isinstance(raw.get("flags"), dict) and raw["flags"].get("collapsed"):
         height = 0
-    return Box(x, y - TITLE, width, height + TITLE)
+    return Box(x, y - HEAD, width, height + HEAD)
 
 
 def arrange(nodes: list[tuple[dict, dict | None]]) -> None:
@@ -62,10 +62,10 @@ def arrange(nodes: list[tuple[dict, dict | None]]) -> None:
     for raw, old in nodes:
         if old is None or raw["id"] == old["id"]:
             continue
-        x, y = pair(homes.get(old["id"], old)["pos"])
+        x, y = pair(homes.get(old["id"], old).get("pos"))
         raw["pos"] = [x, y]
         while covered := [box for box in map(box_of, settled) if box.meets(_grown(box_of(raw)))]:
-            raw["pos"] = [x, max(box.y + box.height for box in covered) + TITLE + GAP]
+            raw["pos"] = [x, max(box.y + box.height for box in covered) + HEAD + GAP]
         settled.append(raw)
 
 
@@ -75,15 +75,24 @@ def _grown(box: Box) -> Box:
 
 
 def _push_down(raws: list[dict], before: dict[int, Box]) -> None:
-    """Move nodes down until none covers another that it did not cover `before`."""
+    """Move nodes down until none is nearer to one above it than it was `before`, or lies on it."""
     done: list[dict] = []
     for raw in sorted(raws, key=lambda raw: before[id(raw)].y):
-        while covering := [
-            other for other in done if box_of(other).meets(box_of(raw)) and not before[id(other)].meets(before[id(raw)])
-        ]:
-            x, _ = pair(raw["pos"])
-            raw["pos"] = [x, max(box_of(other).y + box_of(other).height for other in covering) + TITLE + GAP]
+        x, _ = pair(raw.get("pos"))
+        top = max([_lowest(other, raw, before) for other in done], default=box_of(raw).y)
+        if top > box_of(raw).y:
+            raw["pos"] = [x, top + HEAD]
         done.append(raw)
+
+
+def _lowest(above: dict, raw: dict, before: dict[int, Box]) -> float:
+    """Where the box of `raw` may begin at the highest for `above`, which stood higher before."""
+    upper, lower = box_of(above), box_of(raw)
+    if not (upper.x < lower.x + lower.width and lower.x < upper.x + upper.width):
+        return lower.y
+    old_upper, old_lower = before[id(above)], before[id(raw)]
+    lay_on_it = old_upper.meets(old_lower)
+    return upper.y + upper.height - (old_upper.y + old_upper.height - old_lower.y if lay_on_it else 0)
 
 
 def fit_groups(groups: list[dict], before: dict[Any, Box], after: Iterable[dict]) -> None:

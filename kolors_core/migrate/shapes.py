@@ -118,7 +118,7 @@ SHAPES = {
             integer("max_tokens", 256, 256, 4096, optional=True),
         ),
         (("conditioning", "CONDITIONING"),),
-        (390, 300),
+        (390, 256),
     ),
     "KolorsKSampler": Shape(
         (
@@ -201,7 +201,7 @@ SHAPES = {
         CORE,
     ),
     "LatentBatch": Shape(
-        (slot("samples1", "LATENT"), slot("samples2", "LATENT")), (("LATENT", "LATENT"),), (210, 46), CORE
+        (slot("samples1", "LATENT"), slot("samples2", "LATENT")), (("LATENT", "LATENT"),), (240, 46), CORE
     ),
     "IPAdapterModelLoader": Shape(
         (file("ipadapter_file"),), (("IPADAPTER", "IPADAPTER"),), (315, 58), "comfyui_ipadapter_plus"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import struct
 import subprocess
 import sys
@@ -553,12 +554,58 @@ def test_a_posted_prompt_keeps_its_envelope():
     assert new["client_id"] == "x" and nodes_of(new["prompt"], "KolorsUNETLoader")
 
 
-@pytest.mark.parametrize(
-    "data", [[], {}, 3, "x", None, {"nodes": []}, {"nodes": [1], "links": []}, {"1": {"inputs": {}}}]
-)
+@pytest.mark.parametrize("data", [[], {}, 3, "x", None, {"nodes": []}, {"1": {"inputs": {}}}])
 def test_what_is_no_graph_is_named(data):
     with pytest.raises(NotAGraph, match="not a graph of ComfyUI"):
         convert(data)
+
+
+@pytest.mark.parametrize(
+    "damage, words",
+    [
+        (lambda c: c["nodes"].append(1), "no type"),
+        (lambda c: c["nodes"][0].pop("id"), "no type or no id"),
+        (lambda c: c["nodes"].append(c["nodes"][0]), "same id"),
+        (lambda c: c["nodes"][0].update(outputs=["x"]), "outputs of node 1"),
+        (lambda c: c["links"].append([1, 2]), "a link is damaged"),
+        (lambda c: c.update(definitions={"subgraphs": [{"nodes": [{}], "links": []}]}), "no type"),
+    ],
+)
+def test_a_damaged_canvas_is_named(damage, words):
+    canvas = as_canvas(text_to_image())
+    damage(canvas)
+    with pytest.raises(NotAGraph, match=words):
+        convert(canvas)
+
+
+def spoil(data: object, chance: random.Random) -> None:
+    """Replace or remove one value somewhere in a graph."""
+    while True:
+        keys = list(data) if isinstance(data, dict) else range(len(data))
+        key = chance.choice(keys)
+        if isinstance(data[key], (dict, list)) and data[key] and chance.random() < 0.8:
+            data = data[key]
+        elif chance.random() < 0.3:
+            del data[key]
+            return
+        else:
+            data[key] = chance.choice([None, -1, 7, 2.5, "x", [], {}, [1], {"a": 1}, True])
+            return
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_damaged_graphs_convert_or_are_named(seed, form):
+    chance = random.Random(seed)
+    for build in GRAPHS.values():
+        graph = json.loads(json.dumps(subgraph_of(text_to_image()) if build is text_to_image else form(build())))
+        for _ in range(chance.randrange(1, 4)):
+            spoil(graph, chance)
+        try:
+            result, _ = convert(graph)
+        except NotAGraph as error:
+            assert "graph" in str(error)
+        else:
+            json.dumps(result)
 
 
 # ---- the command ----------------------------------------------------------------------------------------------------
