@@ -57,13 +57,13 @@ def image(server) -> numpy.ndarray:
     [
         ("clip", ("KolorsPromptEncode", "CLIPTextEncode", "KSampler")),  # of a prompt that short, the next node
         ("model", ("KSampler",)),
-        ("vae", ("SaveImage",)),
+        ("vae", ("VAEDecode", "SaveImage")),
     ],
     ids=["encode", "sample", "decode"],
 )
 def test_an_interrupt_ends_the_prompt_at_any_stage(server, image, stage, ends_at):
     server.free()
-    entry = server.run(StagedGraph("KolorsTestPostDuring", stage))
+    entry = server.run(StagedGraph("KolorsTestPostDuring", stage, path="/interrupt"))
     assert messages(entry)["execution_interrupted"]["node_type"] in ends_at
     assert not entry["outputs"]
     graph = StagedGraph()
