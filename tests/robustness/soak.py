@@ -243,6 +243,8 @@ def draw(server: Client, kind: Callable, seed: int) -> str:
 
 
 def watch(server: Client) -> dict[str, int]:
+    """What the process holds, without the host's own history of all prompts."""
+    server.request("/history", {"clear": True})
     graph = Graph()
     node = graph.add("KolorsTestWatch")
     return server.run(graph)["outputs"][node[0]]["figures"][0]

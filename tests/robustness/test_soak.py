@@ -14,7 +14,7 @@ pytestmark = pytest.mark.host
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMPTS, LONG_PROMPTS = 72, 300
-MEMORY, LONG_MEMORY = 60.0, 10.0  # MiB per 100 prompts; the shorter the run, the more the allocator's noise counts
+MEMORY, LONG_MEMORY = 40.0, 10.0  # MiB per 100 prompts; the shorter the run, the more the allocator's noise counts
 
 
 @pytest.fixture(scope="module")
