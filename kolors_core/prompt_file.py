@@ -53,8 +53,11 @@ def save_conditioning(path: Path, conditioning: Conditioning, dtype: torch.dtype
         raise KolorsError(f"This conditioning holds values that a file cannot keep ({error}).") from error
     tensors = {key: tensor.to(dtype or tensor.dtype).contiguous().cpu() for key, tensor in tensors.items()}
     partial = path.with_suffix(".partial")
-    save_file(tensors, partial, metadata)
-    partial.replace(path)
+    try:
+        save_file(tensors, partial, metadata)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def load_conditioning(path: str | Path) -> Conditioning:

@@ -5,6 +5,7 @@ import os
 
 import pytest
 import torch
+from comfyui_kolors.kolors_core import prompt_file
 from comfyui_kolors.kolors_core.errors import KolorsError
 from comfyui_kolors.kolors_core.prompt_file import count_padding, is_conditioning, load_conditioning, save_conditioning
 from safetensors.torch import load_file, save_file
@@ -94,6 +95,19 @@ def test_another_or_damaged_file_is_named(tmp_path, case):
     with pytest.raises((KolorsError, FileNotFoundError), match=r"a.safetensors .*(in|from)"):
         load_conditioning(path)
     assert is_conditioning(path) is (case in ("broken", "cut", "entries", "huge"))
+
+
+def test_a_file_that_could_not_be_written_whole_is_not_there(tmp_path, monkeypatch):
+    """Nor is half of it, under any name."""
+
+    def fill_the_disk(tensors, path, metadata):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(prompt_file, "save_file", fill_the_disk)
+    with pytest.raises(OSError, match="No space left"):
+        save_conditioning(tmp_path / "a.safetensors", conditioning())
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("count", [1 << 16, 3])
