@@ -171,7 +171,7 @@ def damaged_file(graph, seed):
 
 
 def wrong_width(graph, seed):
-    return graph.sample(graph.add("KolorsTestConditioning", width=2048, pooled_width=1280), seed=seed)
+    return graph.sample(graph.add("KolorsTestWidths", width=2048, pooled_width=1280), seed=seed)
 
 
 def interrupted(graph, seed):

@@ -46,7 +46,7 @@ def test_a_server_with_little_memory_or_cache_gives_the_same_bytes(dev, server, 
             graph = KolorsGraph()
             if turn == 1:  # a bad prompt between two good ones
                 with pytest.raises(PromptError, match="expects text states 64 wide"):
-                    wrong = graph.add("KolorsTestConditioning", width=2048, pooled_width=1280)
+                    wrong = graph.add("KolorsTestWidths", width=2048, pooled_width=1280)
                     client.latent(graph, graph.sample(wrong))
                 client.free()
             else:

@@ -190,7 +190,7 @@ def test_a_failed_prompt_leaves_no_model_half_patched(server, plain):
     """The sampler fails while another noise schedule is on the model; the plain one knows nothing of it."""
     graph = KolorsGraph()
     patched = graph.add("KolorsModelSampling", model=graph.model, schedule="sdxl")
-    wrong = graph.add("KolorsTestConditioning", width=2048, pooled_width=1280)
+    wrong = graph.add("KolorsTestWidths", width=2048, pooled_width=1280)
     with pytest.raises(PromptError):
         server.latent(graph, graph.sample(wrong, model=patched))
     again = KolorsGraph()

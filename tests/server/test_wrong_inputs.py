@@ -185,7 +185,7 @@ def test_a_conditioning_is_not_read_outside_of_its_folders(server, name):
 def test_conditioning_of_another_width_is_named_by_the_sampler(server, sampler, widths, words, place):
     graph = KolorsGraph()
     inputs = {"positive": graph.encode(), "negative": graph.encode("")}
-    inputs[place] = graph.add("KolorsTestConditioning", **widths)
+    inputs[place] = graph.add("KolorsTestWidths", **widths)
     if sampler == "KSampler":
         samples = graph.sample(**inputs)
     else:
@@ -204,7 +204,7 @@ class SDXLGraph(KolorsGraph):
     def __init__(self):
         super().__init__()
         self.sdxl = self.add("KolorsTestSDXL")
-        self.sdxl_prompt = self.add("KolorsTestConditioning", **SDXL)
+        self.sdxl_prompt = self.add("KolorsTestWidths", **SDXL)
 
 
 def test_sdxl_runs_beside_kolors(server, plain):
