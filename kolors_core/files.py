@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import mmap
 import pickle
 import struct
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +14,8 @@ import torch
 from torch import Tensor
 
 from .errors import KolorsError
+from .torch_file import find_danger
 
-# What torch's reader of plain weights still calls, though weights never ask for it: a few bytes of it fill the memory.
-FILLERS = (b"bytearray\n", b"_codecs\n")
 DEPTH = 100  # dots in the name of a part; published files have few
 SHARED = 4  # times a file's size that its tensors may take; a tied embedding lies in it once and counts twice
 ZIP = b"PK\x03\x04"  # how torch's zipped pickles begin
@@ -85,7 +82,7 @@ def find_shards(path: Path) -> list[Path]:
 
     Empty where there is none. Raises KolorsError where one of them is missing.
     """
-    for index in sorted(path.parent.glob(INDEX)):
+    for index in sorted(filter(Path.is_file, path.parent.glob(INDEX))):
         try:
             names = {Path(name).name for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OSError):
@@ -147,13 +144,18 @@ def _expected_size(path: Path, size: int) -> str:
 
 
 def _read_torch(path: Path) -> dict[str, Tensor]:
-    _check_torch(path)
+    try:
+        danger = find_danger(path)
+    except Exception as error:  # a damaged file is read as whatever it says
+        raise KolorsError(f"{locate(path)} is a damaged torch file. Download it again. ({error!r})") from error
+    if danger:
+        raise KolorsError(f"{locate(path)} {danger}, or use the .safetensors file of the same model.")
     try:
         with path.open("rb") as file:
             misnamed = path.suffix == ".safetensors"  # torch goes by this name, and maps only what it opens itself
-            mmap = file.read(len(ZIP)) == ZIP and not misnamed
+            mapped = file.read(len(ZIP)) == ZIP and not misnamed
             file.seek(0)
-            content = torch.load(file if misnamed else path, map_location="cpu", weights_only=True, mmap=mmap)
+            content = torch.load(file if misnamed else path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         raise KolorsError(
             f"{locate(path)} is a pickle that wants to run code or holds more than tensors. It was not executed. "
@@ -174,35 +176,6 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
             )
     check_size(sum(tensor.nbytes for tensor in tensors.values()), path)
     return tensors
-
-
-def _check_torch(path: Path) -> None:
-    """Refuse a torch file of a few bytes that would fill the memory while torch reads it.
-
-    Raises KolorsError.
-    """
-    try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as file:
-                members = file.infolist()
-                unpacked = sum(member.file_size for member in members)
-                if unpacked > path.stat().st_size or any(member.compress_type for member in members):
-                    raise KolorsError(
-                        f"{locate(path)} is a compressed archive. Expected a file as torch writes it, which is not "
-                        "compressed. Unpack it if model files are in it, or download it again."
-                    )
-                pickles = [file.read(member) for member in members if member.filename.endswith(".pkl")]
-                fills = any(filler in content for content in pickles for filler in FILLERS)
-        else:
-            with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                fills = any(content.find(filler) >= 0 for filler in FILLERS)
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError) as error:
-        raise KolorsError(f"{locate(path)} is a damaged torch file. Download it again. ({error})") from error
-    if fills:
-        raise KolorsError(
-            f"{locate(path)} is a pickle that holds more than tensors. It was not executed. Expected plain weights. "
-            "Use the .safetensors file of the same model."
-        )
 
 
 def check_size(needed: int, path: str | Path) -> None:

@@ -19,6 +19,8 @@ from .files import locate, read_state_dict
 
 FORMAT = "kolors-conditioning-1"
 STATES = "states"
+POOLED = "pooled_output"
+OBJECTS = {POOLED, "control", "gligen", "hooks", "mask", "model_conds"}  # what the sampler takes for no plain value
 MAX_ROWS = 1 << 16  # padded ones of an entry; more than any prompt has
 MAX_VALUES = 1 << 28  # the same of all entries, 1 GB
 HEAD_BYTES = 4096  # the metadata comes first in a safetensors header
@@ -100,6 +102,11 @@ def _entry(index: int, entry: dict[str, Any], tensors: dict[str, Tensor]) -> lis
     states, padding = extra.pop(STATES), int(entry["padding"])
     if states.ndim != 3 or not states.is_floating_point():
         raise ValueError(f"states of {list(states.shape)} in {states.dtype}")
+    pooled = extra.get(POOLED)
+    if pooled is not None and pooled.ndim != 2:
+        raise ValueError(f"a {POOLED} of {list(pooled.shape)}")
+    if misplaced := OBJECTS & entry["extra"].keys():
+        raise ValueError(f"{', '.join(sorted(misplaced))} as plain text")
     if empty := [name for name, tensor in {STATES: states, **extra}.items() if not tensor.numel()]:
         raise ValueError(f"no values in {', '.join(empty)}")
     if padding > 1:

@@ -181,7 +181,7 @@ def test_a_compressed_torch_file_is_refused_before_it_is_unpacked(tmp_path):
     with zipfile.ZipFile(tmp_path / "plain.bin") as plain, zipfile.ZipFile(tmp_path / "a.bin", "w", 8) as packed:
         for name in plain.namelist():
             packed.writestr(name, plain.read(name))
-    with pytest.raises(KolorsError, match=r"a.bin in .* is a compressed archive"):
+    with pytest.raises(KolorsError, match=r"^a\.bin in \S+ is a compressed archive"):
         read_state_dict(tmp_path / "a.bin")
     assert_read(tmp_path / "plain.bin")
 
@@ -200,6 +200,27 @@ def test_a_number_that_stands_for_a_terabyte_is_refused(tmp_path, zipped):
     content = {"a": torch.zeros(1).expand(1 << 38)}
     torch.save(content, tmp_path / "a.bin", _use_new_zipfile_serialization=zipped)
     with pytest.raises(KolorsError, match="its tensors would take 1,099,511,627,776"):
+        read_state_dict(tmp_path / "a.bin")
+
+
+@pytest.mark.parametrize(
+    "nest", [b"N" + b"\x85" * 200_000, b"N" * 200_001 + b"\x86" * 200_000, b"N" + b"N\x86" * 200_000]
+)
+@pytest.mark.parametrize("zipped", [True, False])
+def test_tuples_deeper_than_the_stack_are_refused_before_they_are_read(tmp_path, nest, zipped):
+    """torch takes the hash of a key; that of such a tuple ended the whole process."""
+    torch.save({"a": 1}, tmp_path / "plain.bin", _use_new_zipfile_serialization=zipped)
+    content = b"\x80\x02}" + nest + b"K\x01s."
+    if zipped:
+        with zipfile.ZipFile(tmp_path / "plain.bin") as plain, zipfile.ZipFile(tmp_path / "a.bin", "w") as deep:
+            for name in plain.namelist():
+                deep.writestr(name, content if name.endswith(".pkl") else plain.read(name))
+    else:
+        with (tmp_path / "plain.bin").open("rb") as plain:
+            for _ in range(3):
+                pickle.load(plain)
+            (tmp_path / "a.bin").write_bytes((tmp_path / "plain.bin").read_bytes()[: plain.tell()] + content)
+    with pytest.raises(KolorsError, match="holds more than tensors"):
         read_state_dict(tmp_path / "a.bin")
 
 
@@ -225,3 +246,10 @@ def test_a_dictionary_in_itself_is_read_once(tmp_path):
     torch.save({"state_dict": content}, tmp_path / "a.bin")
     state_dict, _ = read_state_dict(tmp_path / "a.bin")
     assert sorted(key.rpartition("x.")[2] for key in state_dict) == sorted(TENSORS)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+def test_a_pipe_among_the_indices_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "model.safetensors.index.json")
+    save_file(TENSORS, tmp_path / "model.safetensors")
+    assert_read(tmp_path / "model.safetensors")

@@ -133,6 +133,24 @@ def test_states_of_another_shape_are_named_before_they_are_sampled(tmp_path, sha
         load_conditioning(path)
 
 
+def test_a_pooled_state_of_another_shape_is_named_before_it_is_sampled(tmp_path):
+    path = tmp_path / "a.safetensors"
+    entries = json.dumps([{"padding": 0, "extra": {}}])
+    tensors = {"0.states": torch.ones(1, 4, 4), "0.pooled_output": torch.ones(1, 1, 4)}
+    save_file(tensors, path, {"format": "kolors-conditioning-1", "entries": entries})
+    with pytest.raises(KolorsError, match=r"a pooled_output of \[1, 1, 4\]"):
+        load_conditioning(path)
+
+
+@pytest.mark.parametrize("name", ["pooled_output", "control", "hooks", "mask"])
+def test_a_plain_value_in_the_place_of_an_object_is_named(tmp_path, name):
+    path = tmp_path / "a.safetensors"
+    entries = json.dumps([{"padding": 0, "extra": {name: 5}}])
+    save_file({"0.states": torch.ones(1, 4, 4)}, path, {"format": "kolors-conditioning-1", "entries": entries})
+    with pytest.raises(KolorsError, match=f"{name} as plain text"):
+        load_conditioning(path)
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
 def test_a_pipe_among_the_files_is_not_waited_for(tmp_path):
     """The dropdown looks into every file of the input folder: a pipe there stopped the whole server."""

@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 COMMAND = "python3 dev.py test tests/robustness --long"
 REPORT = HERE / "report.json"  # and report.md
 
-sys.path.insert(0, str(HERE))
+sys.path[:0] = [str(HERE), str(HERE.parent / "server")]  # the latter for servers.py
 
 
 def pytest_addoption(parser):

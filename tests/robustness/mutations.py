@@ -334,7 +334,6 @@ def pickles(canary: str) -> Iterator[tuple[str, bytes]]:
         "views": {"a": torch.zeros(8)[::2], "b": torch.zeros(1).expand(9)},
         "a number repeated": {"a": torch.zeros(1).expand(1 << 40)},
         "a dictionary in itself": endless(), "a dictionary twice in each": doubling(60),
-        "deeper than the stack": nest(20_000),
     }  # fmt: skip
     for name, content in strange.items():
         for zipped in (True, False):
@@ -345,6 +344,13 @@ def pickles(canary: str) -> Iterator[tuple[str, bytes]]:
     yield "an array of zeros, bare", legacy(FILLED)
     yield "an array of zeros, zipped", with_pickle(FILLED)
     yield "a text that doubles, zipped", with_pickle(DOUBLED)
+    deep_tuple = b"\x80\x02}N" + b"\x85" * 1_000_000 + b"K\x01s."
+    yield "tuples deeper than the stack, zipped", with_pickle(deep_tuple)
+    yield "tuples deeper than the stack, bare", legacy(deep_tuple)
+    yield (
+        "dictionaries deeper than the stack",
+        with_pickle(b"\x80\x02" + b"}X\x01\0\0\0a" * 100_000 + b"N" + b"s" * 100_000 + b"."),
+    )
     yield "weights in a compressed zip", compressed(torch_bytes({"a": torch.zeros(100)}))
     yield "a zip without a pickle", zip_bytes({"a.txt": b"hello"})
     yield "a zip with a path that climbs", zip_bytes({"../../escape/data.pkl": b"\x80\x02}."})

@@ -171,7 +171,7 @@ def damaged_file(graph, seed):
 
 
 def wrong_width(graph, seed):
-    return graph.sample(graph.add("KolorsTestConditioning", width=2048, pooled_width=1280), seed=seed)
+    return graph.sample(graph.add("KolorsTestWidths", width=2048, pooled_width=1280), seed=seed)
 
 
 def interrupted(graph, seed):
@@ -243,6 +243,8 @@ def draw(server: Client, kind: Callable, seed: int) -> str:
 
 
 def watch(server: Client) -> dict[str, int]:
+    """What the process holds, without the host's own history of all prompts."""
+    server.request("/history", {"clear": True})
     graph = Graph()
     node = graph.add("KolorsTestWatch")
     return server.run(graph)["outputs"][node[0]]["figures"][0]

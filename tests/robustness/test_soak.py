@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
-from client import Client
 
 pytestmark = pytest.mark.host
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMPTS, LONG_PROMPTS = 72, 300
-MEMORY, LONG_MEMORY = 60.0, 10.0  # MiB per 100 prompts; the shorter the run, the more the allocator's noise counts
+MEMORY, LONG_MEMORY = 40.0, 10.0  # MiB per 100 prompts; the shorter the run, the more the allocator's noise counts
 
 
 @pytest.fixture(scope="module")
 def server(dev, tmp_path_factory):
     """A server of its own, which only these prompts have used."""
+    import servers
     from comfyui_kolors.demo import random_models
 
     base = tmp_path_factory.mktemp("soak")
-    (base / "custom_nodes").mkdir()
     random_models.write(base / "models")
-    nodes = ROOT / "tests" / "server"
-    for file in (nodes / "vision_tower.py", nodes / "stage_nodes.py", Path(__file__).with_name("watch_nodes.py")):
-        shutil.copy(file, base / "custom_nodes")
-    dev.link_pack(base / "custom_nodes" / "comfyui-kolors", ROOT)
-    setup = dev.Setup(Path(sys.executable), Path(os.environ["COMFYUI_PATH"]), base)
-    with dev.running_server(setup, dev.Progress(2), dev.free_port()) as running:
-        yield Client(running.url, base, running.log)
+    (base / "custom_nodes").mkdir()
+    shutil.copy(Path(__file__).with_name("watch_nodes.py"), base / "custom_nodes")
+    with servers.running(dev, base, [ROOT]) as client:
+        yield client
 
 
 def test_many_mixed_prompts_leave_nothing_behind(server, long, write_report):

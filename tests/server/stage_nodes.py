@@ -106,7 +106,7 @@ class KolorsTestSleep:
         return (value,)
 
 
-class KolorsTestConditioning:
+class KolorsTestWidths:
     """A conditioning of any width, such as SDXL's 2048 and 1280; a width of 0 leaves that part out."""
 
     CATEGORY, FUNCTION, RETURN_TYPES = CATEGORY, "make", ("CONDITIONING",)
@@ -148,5 +148,5 @@ class KolorsTestSDXL:
 
 NODE_CLASS_MAPPINGS = {
     node.__name__: node
-    for node in (KolorsTestPostDuring, KolorsTestUnload, KolorsTestSleep, KolorsTestConditioning, KolorsTestSDXL)
+    for node in (KolorsTestPostDuring, KolorsTestUnload, KolorsTestSleep, KolorsTestWidths, KolorsTestSDXL)
 }

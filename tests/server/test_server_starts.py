@@ -15,7 +15,17 @@ from client import Client, KolorsGraph, PromptError
 pytestmark = pytest.mark.host
 
 ROOT = Path(__file__).resolve().parents[2]
-FLAGS = (("--lowvram",), ("--novram",), ("--cache-none",), ("--cache-lru", "1"))
+ACCELERATED = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no accelerator, and the host takes one of the two flags"),
+]
+FLAGS = (
+    ("--cache-none",),
+    ("--cache-lru", "1"),
+    ("--disable-smart-memory",),
+    pytest.param(("--lowvram",), marks=ACCELERATED),  # not beside --cpu
+    pytest.param(("--novram",), marks=ACCELERATED),
+)
 
 
 @contextmanager
@@ -36,7 +46,7 @@ def test_a_server_with_little_memory_or_cache_gives_the_same_bytes(dev, server, 
             graph = KolorsGraph()
             if turn == 1:  # a bad prompt between two good ones
                 with pytest.raises(PromptError, match="expects text states 64 wide"):
-                    wrong = graph.add("KolorsTestConditioning", width=2048, pooled_width=1280)
+                    wrong = graph.add("KolorsTestWidths", width=2048, pooled_width=1280)
                     client.latent(graph, graph.sample(wrong))
                 client.free()
             else:

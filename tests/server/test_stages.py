@@ -57,13 +57,13 @@ def image(server) -> numpy.ndarray:
     [
         ("clip", ("KolorsPromptEncode", "CLIPTextEncode", "KSampler")),  # of a prompt that short, the next node
         ("model", ("KSampler",)),
-        ("vae", ("SaveImage",)),
+        ("vae", ("VAEDecode", "SaveImage")),
     ],
     ids=["encode", "sample", "decode"],
 )
 def test_an_interrupt_ends_the_prompt_at_any_stage(server, image, stage, ends_at):
     server.free()
-    entry = server.run(StagedGraph("KolorsTestPostDuring", stage))
+    entry = server.run(StagedGraph("KolorsTestPostDuring", stage, path="/interrupt"))
     assert messages(entry)["execution_interrupted"]["node_type"] in ends_at
     assert not entry["outputs"]
     graph = StagedGraph()
@@ -190,7 +190,7 @@ def test_a_failed_prompt_leaves_no_model_half_patched(server, plain):
     """The sampler fails while another noise schedule is on the model; the plain one knows nothing of it."""
     graph = KolorsGraph()
     patched = graph.add("KolorsModelSampling", model=graph.model, schedule="sdxl")
-    wrong = graph.add("KolorsTestConditioning", width=2048, pooled_width=1280)
+    wrong = graph.add("KolorsTestWidths", width=2048, pooled_width=1280)
     with pytest.raises(PromptError):
         server.latent(graph, graph.sample(wrong, model=patched))
     again = KolorsGraph()

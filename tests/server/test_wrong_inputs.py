@@ -11,7 +11,8 @@ from comfyui_kolors.demo.random_models import TINY, random_control_net, random_i
 from loras import random_pairs, written
 from safetensors.torch import save_file
 
-pytestmark = [pytest.mark.host, pytest.mark.usefixtures("goes_on")]
+pytestmark = pytest.mark.host
+runs = pytest.mark.usefixtures("goes_on")  # what is refused before it runs leaves nothing to check
 
 CONTROL_NET, ADAPTER, LORA = "for-sdxl-control.safetensors", "for-sdxl-adapter.safetensors", "for-sdxl-lora.safetensors"
 SDXL, SD15 = {"width": 2048, "pooled_width": 1280}, {"width": 768, "pooled_width": 0}
@@ -117,6 +118,7 @@ def with_values(graph, changed: str, values: dict) -> Link:
     return add("KolorsKSampler", model=model, positive=prompt, negative=prompt, latent_image=latent, **settings)
 
 
+@runs
 def test_the_right_values_are_taken(server):
     graph = KolorsGraph()
     assert server.latent(graph, with_values(graph, "", {})).isfinite().all()
@@ -134,6 +136,7 @@ def test_a_wrong_value_is_refused_before_anything_runs(server, node, values):
     assert [error["extra_info"]["input_name"] for error in errors] == [name]
 
 
+@runs
 @pytest.mark.parametrize("values", [{"denoise": float("nan")}, {"cfg": float("nan")}], ids=str)
 def test_what_is_no_number_is_named_by_the_sampler(server, values):
     """JSON knows no NaN, but the server's reader does, and NaN is neither too small nor too large."""
@@ -143,6 +146,7 @@ def test_what_is_no_number_is_named_by_the_sampler(server, values):
     assert next(iter(values)) in str(failure)
 
 
+@runs
 @pytest.mark.parametrize("prefix", ["../../outside", "/tmp/outside", "a/../../../outside"])
 def test_a_file_is_not_written_outside_of_the_output_folder(server, prefix):
     graph = KolorsGraph()
@@ -164,6 +168,7 @@ def test_a_conditioning_is_not_read_outside_of_its_folders(server, name):
 # ---- models that do not belong together -----------------------------------------------------------------------------
 
 
+@runs
 @pytest.mark.parametrize("sampler", ["KSampler", "KolorsKSampler"])
 @pytest.mark.parametrize(
     ("widths", "words"),
@@ -180,7 +185,7 @@ def test_a_conditioning_is_not_read_outside_of_its_folders(server, name):
 def test_conditioning_of_another_width_is_named_by_the_sampler(server, sampler, widths, words, place):
     graph = KolorsGraph()
     inputs = {"positive": graph.encode(), "negative": graph.encode("")}
-    inputs[place] = graph.add("KolorsTestConditioning", **widths)
+    inputs[place] = graph.add("KolorsTestWidths", **widths)
     if sampler == "KSampler":
         samples = graph.sample(**inputs)
     else:
@@ -199,7 +204,7 @@ class SDXLGraph(KolorsGraph):
     def __init__(self):
         super().__init__()
         self.sdxl = self.add("KolorsTestSDXL")
-        self.sdxl_prompt = self.add("KolorsTestConditioning", **SDXL)
+        self.sdxl_prompt = self.add("KolorsTestWidths", **SDXL)
 
 
 def test_sdxl_runs_beside_kolors(server, plain):
@@ -210,6 +215,7 @@ def test_sdxl_runs_beside_kolors(server, plain):
     assert torch.equal(server.latent(again, again.sample()), plain)
 
 
+@runs
 def test_kolors_conditioning_in_sdxl_ends_in_the_hosts_words(server):
     """The model is the host's, and nothing of the host is ours to change; the queue goes on all the same."""
     graph = SDXLGraph()
@@ -229,6 +235,7 @@ def files(server) -> None:
     save_file(lora, models / "loras" / LORA)
 
 
+@runs
 def test_a_kolors_lora_on_sdxl_is_named(server, files):
     graph = SDXLGraph()
     settings = {"lora_name": LORA, "strength_model": 1.0, "strength_clip": 1.0}
@@ -237,6 +244,7 @@ def test_a_kolors_lora_on_sdxl_is_named(server, files):
     assert "expects a Kolors MODEL" in str(failure)
 
 
+@runs
 def test_an_sdxl_control_net_is_not_adapted_to_sdxl(server, files):
     graph = SDXLGraph()
     loaded = graph.add("KolorsControlNetLoader", control_net_name=f"sdxl-{CONTROL_NET}", model=graph.sdxl)
@@ -245,6 +253,7 @@ def test_an_sdxl_control_net_is_not_adapted_to_sdxl(server, files):
     assert "expects a Kolors MODEL" in str(failure)
 
 
+@runs
 def test_a_kolors_control_net_on_sdxl_is_named(server, files):
     graph = SDXLGraph()
     loaded = graph.add("KolorsControlNetLoader", control_net_name=CONTROL_NET)
