@@ -21,6 +21,9 @@ def server(dev, tmp_path_factory):
     """A real ComfyUI of its own: the templates find their files, and pictures and settings are nobody else's."""
     import tiny_models
 
+    if os.environ.get("LIVE"):
+        yield Client(os.environ["LIVE"], Path(os.environ["LIVE_BASE"]), Path("/dev/null"))
+        return
     base = tmp_path_factory.mktemp("browser")
     host = Path(os.environ["COMFYUI_PATH"])
     for folder in ("custom_nodes", "input"):
@@ -54,10 +57,11 @@ def page():
 @pytest.fixture(scope="session")
 def whole_canvas(server, page, dev):
     from canvas import Canvas
+    from playwright.sync_api import TimeoutError
 
     screenshots = dev.DEV / "screenshots"
     screenshots.mkdir(parents=True, exist_ok=True)
-    return Canvas(page, server, screenshots)
+    return Canvas(page, server, screenshots, TimeoutError)
 
 
 @pytest.fixture

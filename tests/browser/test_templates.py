@@ -17,7 +17,7 @@ AS_IT_IS = "kolors_demo"  # small already
 
 @pytest.fixture(scope="module", autouse=True)
 def opened(whole_canvas):
-    whole_canvas.open()
+    whole_canvas.use()
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
