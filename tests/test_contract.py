@@ -21,16 +21,21 @@ PACK = [ROOT / "__init__.py", *sorted((ROOT / "nodes").rglob("*.py")), *sorted((
 SEAM = ROOT / "kolors_core" / "host"
 LANGUAGES = ("en", "zh")
 READMES = {"en": ROOT / "README.md", "zh": ROOT / "README_zh.md"}
+SECURITY = {"en": ROOT / "SECURITY.md", "zh": ROOT / "SECURITY_zh.md"}
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 TEST_COMMAND = "python3 dev.py test"
 
 HOST_MODULES = re.compile(r"(comfy\w*|folder_paths|latent_preview|server|nodes|execution|node_helpers|app)$")
 # Of what the host brings, what broke the earlier packs at its updates; and what an offline model has no use for.
 UNWANTED_MODULES = re.compile(
-    r"(transformers|diffusers|accelerate|huggingface_hub|modelscope|requests|urllib|socket|subprocess|random)$"
+    r"(transformers|diffusers|accelerate|huggingface_hub|modelscope|requests|urllib3?|http|httpx|aiohttp|ftplib|socket"
+    r"|subprocess|multiprocessing|webbrowser|ctypes|marshal|shelve|dill|joblib|random)$"
 )
 OWN_MODULES = re.compile(r"(kolors_core|comfyui_kolors)$")
 DEVICE_WORDS = {"cuda", "mps", "xpu", "empty_cache", "soft_empty_cache", "unload_all_models", "free_memory"}
+RUNS_CODE = re.compile(
+    r"(pickle\..*|torch\.load|torch\.jit\.load|torch\.hub\..*|allow_pickle|eval|exec|compile|os\.(system|popen|startfile))$"
+)
 PEER_IDS = re.compile(
     r"(MZ_.*|easy .*|DownloadAndLoadKolorsModel|DownloadAndLoadChatGLM3|LoadChatGLM3|KolorsTextEncode|KolorsSampler"
     r"|IPAdapterFaceIDKolors)$"
@@ -126,15 +131,17 @@ def find_device_code(tree: ast.AST) -> list[str]:
 
 
 def find_unsafe_loads(tree: ast.AST) -> list[str]:
-    """Ways to run the code in a pickle."""
+    """Ways to run code that a file or a text brings along."""
     faults = []
     for node in ast.walk(tree):
-        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
-            continue
-        call, keywords = ast.unparse(node.func), {keyword.arg: keyword.value for keyword in node.keywords}
-        safe = isinstance(keywords.get("weights_only"), ast.Constant) and keywords["weights_only"].value is True
-        if call.startswith("pickle.") or (call == "torch.load" and not safe):
-            faults.append(f"line {node.lineno}: {call}")
+        names = []
+        if isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Call):
+            options = {keyword.arg: getattr(keyword.value, "value", None) for keyword in node.keywords}
+            if options.get("weights_only") is not True:
+                names = ["allow_pickle" if "allow_pickle" in options else ast.unparse(node.func)]
+        faults += [f"line {node.lineno}: {name}" for name in names if RUNS_CODE.match(name)]
     return faults
 
 
@@ -157,7 +164,16 @@ SOURCE_RULES = {
         "from comfy.model_management import unload_all_models",
         "soft_empty_cache()",
     ],
-    find_unsafe_loads: ["torch.load(path)", "torch.load(path, weights_only=False)", "pickle.load(file)"],
+    find_unsafe_loads: [
+        "torch.load(path)",
+        "torch.load(path, weights_only=False)",
+        "pickle.load(file)",
+        "from torch import load",
+        "numpy.load(path, allow_pickle=True)",
+        "torch.jit.load(path)",
+        "eval(text)",
+        "os.system(text)",
+    ],
 }
 
 
@@ -433,13 +449,31 @@ def test_no_help_page_is_left_over():
     assert pages == folders == set(our_classes())
 
 
-def test_readmes_have_the_same_headings():
-    english, chinese = (path.read_text(encoding="utf-8") for path in READMES.values())
+@pytest.mark.parametrize("pages", [READMES, SECURITY], ids=["readme", "security"])
+def test_pages_in_both_languages_have_the_same_headings(pages):
+    english, chinese = (path.read_text(encoding="utf-8") for path in pages.values())
     assert headings(english) == headings(chinese)
     assert len(headings(english)) > 5
 
 
-@pytest.mark.parametrize("path", [*READMES.values(), ROOT / "CHANGELOG.md"], ids=name_of)
+def missing_tests(text: str) -> list[str]:
+    """Tests that a text names and that are not there; a parametrised one goes by its function."""
+    missing = []
+    for file, name in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text):
+        path = ROOT / file
+        if not path.is_file() or f"\ndef {name}(" not in path.read_text(encoding="utf-8"):
+            missing.append(f"{file}::{name}")
+    return missing
+
+
+def test_the_security_page_names_tests_that_are_there():
+    english, chinese = (path.read_text(encoding="utf-8") for path in SECURITY.values())
+    assert not missing_tests(english)
+    assert re.findall(r"`tests/.*?`", english) == re.findall(r"`tests/.*?`", chinese)
+    assert missing_tests("`tests/test_contract.py::test_gone` `tests/gone.py::test_gone`")
+
+
+@pytest.mark.parametrize("path", [*READMES.values(), *SECURITY.values(), ROOT / "CHANGELOG.md"], ids=name_of)
 def test_links_lead_to_files(path):
     assert not broken_links(path.read_text(encoding="utf-8"), ROOT)
 

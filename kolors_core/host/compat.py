@@ -7,6 +7,7 @@ import inspect
 import comfy.model_patcher
 import comfy.sd
 import torch
+from comfy_api.latest import ComfyAPISync, io
 
 
 def patches_convert() -> bool:
@@ -26,3 +27,13 @@ def load_diffusion_model_state_dict(state_dict, model_options, metadata):
     if "metadata" in inspect.signature(load).parameters:
         return load(state_dict, model_options=model_options, metadata=metadata)
     return load(state_dict, model_options=model_options)  # 0.3.64
+
+
+def node_replace_class() -> type | None:
+    """The class that describes a replacement of a node, of hosts that replace nodes: not yet in 0.8, there in 0.29."""
+    return getattr(io, "NodeReplace", None) if hasattr(ComfyAPISync(), "node_replacement") else None
+
+
+def register_node_replacement(replacement) -> None:
+    """Hand a replacement to the host. Only where `node_replace_class` gave its class."""
+    ComfyAPISync().node_replacement.register(replacement)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import folder_paths
 import numpy
@@ -141,8 +141,18 @@ def _list_encoders() -> set[str]:
 
 
 def next_conditioning(prefix: str) -> Path:
-    """A path in the output folder for one more conditioning file: ``<prefix>_00001_.safetensors``."""
-    folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_output_directory())
+    """A path in the output folder for one more conditioning file: ``<prefix>_00001_.safetensors``.
+
+    Raises KolorsError where the prefix leads out of that folder.
+    """
+    output = folder_paths.get_output_directory()
+    try:
+        folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, output)
+    except Exception as error:  # the host's own refusal has no type
+        raise KolorsError(
+            f"The file name {prefix} leads out of {output} or cannot be a path. Expected a name, with folders if you "
+            "like, inside of it, such as conditioning/kolors."
+        ) from error
     return Path(folder) / f"{name}_{counter:05}_.safetensors"
 
 
@@ -159,9 +169,11 @@ def list_conditionings() -> list[str]:
 def find_conditioning(name: str) -> Path:
     """The path behind a name of `list_conditionings`.
 
-    Raises FileNotFoundError that says where it was looked for.
+    Raises FileNotFoundError that says where it was looked for; so does a name that leads out of these folders.
     """
-    if not folder_paths.exists_annotated_filepath(name):
+    given = PureWindowsPath(name)  # which knows both kinds of slashes, and drives
+    leads_out = bool(given.anchor) or ".." in given.parts
+    if leads_out or not folder_paths.exists_annotated_filepath(name):
         raise FileNotFoundError(
             f"{name} was not found in {folder_paths.get_input_directory()} or {folder_paths.get_output_directory()}. "
             "Save a conditioning with 'Save Kolors Conditioning', or copy the file there."

@@ -1,20 +1,21 @@
 """IPAdapter_plus' own nodes, unmodified, on our MODEL: the same pictures as ours at the same settings.
 
-Only with a checkout of it, which KOLORS_IPADAPTER_PLUS names: it is another project under another licence.
+Only with a checkout of it, which KOLORS_IPADAPTER_PLUS names: it is another project under another licence. conftest.py
+says how all other tests run beside this or any other pack.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import sys
 from pathlib import Path
 
 import numpy
 import pytest
+import servers
 import torch
 import vision_tower
-from client import Client, KolorsGraph, Link, distance
+from client import KolorsGraph, Link, distance
 from comfyui_kolors.demo import random_models
 from image_prompts import nested, picture
 from PIL import Image
@@ -26,7 +27,6 @@ pytestmark = [
     pytest.mark.skipif(not CHECKOUT, reason="no ComfyUI_IPAdapter_plus: set KOLORS_IPADAPTER_PLUS to a checkout"),
 ]
 
-ROOT = Path(__file__).resolve().parents[2]
 TOLERANCE = 1e-2  # relative L2 of final latents
 ROUNDING = 1e-5  # the same: float32 sums in another order
 
@@ -74,11 +74,8 @@ def server(dev, tmp_path_factory):
     """A ComfyUI of its own with both packs, and models as wide as that pack expects them."""
     base = tmp_path_factory.mktemp("packs")
     models = base / "models"
-    for folder in ("custom_nodes", "input", "models/ipadapter", "models/clip_vision"):
+    for folder in ("input", "models/ipadapter", "models/clip_vision"):
         (base / folder).mkdir(parents=True)
-    dev.link_pack(base / "custom_nodes" / "comfyui-kolors", ROOT)
-    (base / "custom_nodes" / "ComfyUI_IPAdapter_plus").symlink_to(Path(CHECKOUT).resolve(), target_is_directory=True)
-    shutil.copy(Path(vision_tower.__file__), base / "custom_nodes")
     random_models.write(models, SIZES)
     vision_tower.write_tower(models / "clip_vision" / TOWER)
     adapter = random_models.random_ip_adapter(SIZES, vision_tower.WIDTH, width=2048, heads=12)
@@ -92,12 +89,10 @@ def server(dev, tmp_path_factory):
     for name, code in INSIGHTFACE.items():
         (base / "stubs/insightface" / name).parent.mkdir(parents=True, exist_ok=True)
         (base / "stubs/insightface" / name).write_text(code)
-    setup = dev.Setup(Path(sys.executable), Path(os.environ["COMFYUI_PATH"]), base)
-    dev.LOGS.mkdir(parents=True, exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(base / "stubs"), prepend=os.pathsep)
-        with dev.running_server(setup, dev.Progress(2), dev.free_port()) as running:
-            yield Client(running.url, base, running.log)
+        with servers.running(dev, base, [servers.ROOT, Path(CHECKOUT).resolve()]) as client:
+            yield client
     shutil.rmtree(models)  # pytest would keep 4 GB
 
 

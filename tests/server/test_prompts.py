@@ -7,7 +7,8 @@ import re
 import pytest
 import safetensors.torch
 import torch
-from client import ENCODER, PROMPT, KolorsGraph
+from client import ENCODER, PROMPT, KolorsGraph, PromptError
+from comfyui_kolors.demo import random_models
 from comfyui_kolors.kolors_core.tokenizer import ChatGLM3Tokenizer
 
 pytestmark = pytest.mark.host
@@ -120,3 +121,22 @@ def test_max_tokens_takes_in_what_would_be_cut(server):
 
 def test_max_tokens_leaves_a_short_prompt_as_it_is(server, plain):
     assert torch.equal(draw(server, lambda graph: encode(graph, max_tokens=512)), plain)
+
+
+def test_no_prompt_reaches_the_log(server):
+    """Not one that is drawn, nor one that is too long, nor one whose encoding fails."""
+    graph = KolorsGraph()
+    texts = ["a secret umbrella", "秘密的雨伞, " + "a secret umbrella " * 200]
+    for text in texts:
+        server.latent(graph, graph.sample(positive=graph.encode(text)))
+        encoded = graph.add("KolorsPromptEncode", clip=graph.clip, text=text)
+        server.latent(graph, graph.sample(positive=encoded))
+    checkpoint = server.base / "models" / "checkpoints" / "without-encoder.safetensors"
+    checkpoint.write_bytes((server.base / "models" / random_models.UNET_FILE).read_bytes())
+    graph = KolorsGraph()
+    clip = graph.add("KolorsCheckpointLoader", ckpt_name=checkpoint.name).output(1)
+    with pytest.raises(PromptError, match="nothing: the checkpoint it comes from has no text encoder"):
+        server.latent(graph, graph.sample(positive=graph.add("KolorsPromptEncode", clip=clip, text=texts[0])))
+    log = server.read_log()
+    assert "tokens of a prompt of" in log
+    assert "secret" not in log and "秘密" not in log

@@ -90,6 +90,21 @@ class KolorsTestFace:
         return (face_embedding(seed, width),)
 
 
+class KolorsTestConditioning:
+    """A prompt for SDXL without its text encoders, which have 820 million weights."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "Kolors/tests", "make", ("CONDITIONING",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"seed": ("INT", {"default": 0})}}
+
+    def make(self, seed):
+        generator = torch.Generator().manual_seed(seed)
+        states, pooled = (torch.randn(shape, generator=generator) for shape in ((1, 77, 2048), (1, 1280)))
+        return ([[states, {"pooled_output": pooled}]],)
+
+
 class KolorsTestFaceAnalysis:
     """In the place of insightface: sees a small and a large face in every picture that is not black."""
 
@@ -116,4 +131,5 @@ def face_embedding(seed: int, width: int = 512) -> Tensor:
     return torch.randn(1, width, generator=torch.Generator().manual_seed(seed))
 
 
-NODE_CLASS_MAPPINGS = {node.__name__: node for node in (KolorsTestTower, KolorsTestFace, KolorsTestFaceAnalysis)}
+NODES = (KolorsTestTower, KolorsTestFace, KolorsTestConditioning, KolorsTestFaceAnalysis)
+NODE_CLASS_MAPPINGS = {node.__name__: node for node in NODES}

@@ -1,0 +1,146 @@
+"""What SECURITY.md says: no network, no other programs, no code out of files, and writes in one place only."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from comfyui_kolors.demo import random_models
+from comfyui_kolors.kolors_core.errors import KolorsError
+from comfyui_kolors.kolors_core.files import read_state_dict
+from comfyui_kolors.kolors_core.prompt_file import save_conditioning
+from image_prompts import nested
+from loras import random_pairs, written
+from safetensors.torch import load_file, save_file
+
+pytestmark = pytest.mark.host
+
+SAVED = "output/conditioning/saved_00001_.safetensors"
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory) -> Path:
+    """A ComfyUI base directory with a file of every kind that the pack loads."""
+    folder = tmp_path_factory.mktemp("security") / "base"
+    models = folder / "models"
+    random_models.write(models)
+    for kind in ("checkpoints", "controlnet", "ipadapter", "loras", "../output"):
+        (models / kind).mkdir()
+    unet = load_file(models / random_models.UNET_FILE)
+    torch.save({"state_dict": unet}, models / "checkpoints" / "checkpoint.ckpt")
+    save_file(
+        random_models.random_control_net(random_models.TINY).state_dict(), models / "controlnet/control-net.safetensors"
+    )
+    adapter = random_models.random_ip_adapter(random_models.TINY, 64)
+    torch.save(nested(adapter), models / "ipadapter" / "adapter.bin")
+    pairs = random_pairs(random_models.random_unet(random_models.TINY))
+    lora = written(pairs, lambda module: f"unet.{module}", ".lora_A.weight", ".lora_B.weight")
+    save_file(lora, models / "loras" / "lora.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def audit(base) -> dict[str, list[str]]:
+    """The events of each stage of audited.py, and under `files` what it left in the base directory."""
+    before = set(base.rglob("*"))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUTF8": "1"}
+    command = [sys.executable, Path(__file__).with_name("audited.py"), base]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+    left = sorted(path.relative_to(base).as_posix() for path in set(base.rglob("*")) - before if path.is_file())
+    return json.loads(done.stdout.splitlines()[-1]) | {"files": left}
+
+
+@pytest.mark.parametrize("stage", ["import", "load", "draw", "load conditioning"])
+def test_no_network_no_programs_no_code_of_files_and_no_writes(audit, stage):
+    assert audit.get(stage, []) == []
+
+
+def test_the_one_thing_that_is_written_lies_in_the_output_folder(audit):
+    assert audit["files"] == ["forbidden", SAVED]
+    assert {event.split()[0] for event in audit["save"]} <= {"os.mkdir", "os.rename", "os.remove"}
+    assert [event for event in audit["save"] if "output/conditioning" not in event.replace("\\", "/")] == []
+
+
+def test_what_is_forbidden_is_noticed(audit):
+    noticed = {event.split()[0] for event in audit["forbidden"]}
+    assert {"socket.connect", "subprocess.Popen", "pickle.find_class", "open"} <= noticed
+
+
+@pytest.mark.filterwarnings("ignore:.*TorchScript")
+def test_a_torchscript_archive_is_named_and_not_executed(tmp_path):
+    """torch.load would hand one to the runtime of TorchScript, which runs what is in it."""
+
+    class Script(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + 1
+
+    torch.jit.save(torch.jit.script(Script()), tmp_path / "script.bin")
+    with pytest.raises(KolorsError, match=r"script\.bin in .* is a damaged torch file"):
+        read_state_dict(tmp_path / "script.bin")
+
+
+OUTSIDE = ["../secret.safetensors", "a/../../secret.safetensors", "..\\secret.safetensors", "{base}/secret.safetensors"]
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch) -> Path:
+    """The host's folders in a directory of their own, and in it a file that belongs to none of them."""
+    import folder_paths
+
+    for kind in ("input", "output"):
+        (tmp_path / kind / "a").mkdir(parents=True)
+        monkeypatch.setattr(folder_paths, f"{kind}_directory", str(tmp_path / kind))
+    for kind, (paths, extensions) in list(folder_paths.folder_names_and_paths.items()):
+        folder = tmp_path / kind
+        (folder / "a").mkdir(parents=True, exist_ok=True)
+        monkeypatch.setitem(folder_paths.folder_names_and_paths, kind, ([str(folder)] * len(paths), extensions))
+    save_conditioning(tmp_path / "secret.safetensors", [[torch.zeros(1, 2, 4), {}]])
+    return tmp_path
+
+
+@pytest.mark.parametrize("mark", ["", " [input]", " [output]"])
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_a_conditioning_is_not_read_from_outside_its_folders(folders, name, mark):
+    """A name that another node hands over is not checked against the list, and up to 0.8 the host follows any."""
+    from comfyui_kolors.kolors_core.host import paths
+
+    name = name.format(base=folders) + mark
+    with pytest.raises(FileNotFoundError, match="was not found in"):
+        paths.find_conditioning(name)
+    assert paths.conditioning_fingerprint(name) == f"{name} missing"
+
+
+@pytest.mark.parametrize("kind", ["diffusion_models", "text_encoders", "checkpoints", "controlnet", "loras"])
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_a_model_is_not_read_from_outside_its_folders(folders, name, kind):
+    from comfyui_kolors.kolors_core.host import paths
+
+    with pytest.raises(FileNotFoundError, match="was not found"):
+        paths.resolve(kind, name.format(base=folders))
+
+
+@pytest.mark.parametrize("prefix", ["../saved", "a/../../saved", "../new/saved", "{base}/saved"])
+def test_a_conditioning_is_not_saved_outside_the_output_folder(folders, prefix):
+    from comfyui_kolors.kolors_core.host import paths
+
+    with pytest.raises(Exception, match=r"outside the output folder|leads out of"):
+        paths.next_conditioning(prefix.format(base=folders))
+    assert not (folders / "new").exists()
+
+
+def test_files_inside_the_folders_are_found(folders):
+    from comfyui_kolors.kolors_core.host import paths
+
+    for kind in ("input/a", "output", "diffusion_models/a"):
+        save_conditioning(folders / kind / "x..y.safetensors", [[torch.zeros(1, 2, 4), {}]])
+    assert paths.find_conditioning("a/x..y.safetensors") == folders / "input/a/x..y.safetensors"
+    assert paths.find_conditioning("x..y.safetensors [output]") == folders / "output/x..y.safetensors"
+    assert Path(paths.resolve("diffusion_models", "a/x..y.safetensors")).samefile(
+        folders / "diffusion_models/a/x..y.safetensors"
+    )

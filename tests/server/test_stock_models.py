@@ -1,0 +1,95 @@
+"""The pack changes nothing for other models and other nodes: an SDXL draws the same picture with and without it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy
+import pytest
+import servers
+import torch
+from client import VAE, Graph, distance
+from safetensors.torch import save_file
+
+pytestmark = pytest.mark.host
+
+SDXL = "sdxl-random-unet.safetensors"
+
+
+@pytest.fixture(scope="module")
+def without(dev, server, tmp_path_factory):
+    """The shared server's twin without this pack, over the same files."""
+    base = tmp_path_factory.mktemp("without")
+    for folder in ("models", "input", "output"):
+        (server.base / folder).mkdir(exist_ok=True)
+        dev.link_pack(base / folder, server.base / folder)
+    file = server.base / "models" / "diffusion_models" / SDXL
+    write_sdxl(file)
+    with servers.running(dev, base, servers.OTHER_PACKS) as client:
+        yield client
+    file.unlink()
+
+
+def write_sdxl(path: Path) -> None:
+    """An SDXL by what the host recognises one by, but with 320 channels in every level: 220 million random weights."""
+    import comfy.ops
+    from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+
+    unet = UNetModel(
+        image_size=32,
+        in_channels=4,
+        out_channels=4,
+        model_channels=320,
+        channel_mult=[1, 1, 1],
+        num_res_blocks=[2, 2, 2],
+        num_head_channels=64,
+        use_spatial_transformer=True,
+        use_linear_in_transformer=True,
+        context_dim=2048,
+        transformer_depth=[0, 0, 2, 2, 10, 10],
+        transformer_depth_middle=10,
+        transformer_depth_output=[0, 0, 0, 2, 2, 2, 10, 10, 10],
+        num_classes="sequential",
+        adm_in_channels=2816,
+        legacy=False,
+        device="meta",
+        operations=comfy.ops.disable_weight_init,
+    )
+    generator = torch.Generator().manual_seed(0)
+
+    def weights(shape: torch.Size) -> torch.Tensor:
+        if len(shape) == 1:  # a norm, or a bias
+            return torch.ones(shape, dtype=torch.float16)
+        return (torch.randn(shape, generator=generator) / shape[1:].numel() ** 0.5).half()
+
+    save_file({key: weights(tensor.shape) for key, tensor in unet.state_dict().items()}, path)
+
+
+def draw(server) -> tuple[torch.Tensor, numpy.ndarray]:
+    """Latent and pixels of the SDXL by stock nodes."""
+    graph = Graph()
+    model = graph.add("UNETLoader", unet_name=SDXL, weight_dtype="default")
+    positive, negative = (graph.add("KolorsTestConditioning", seed=seed) for seed in (1, 2))
+    links = {"model": model, "positive": positive, "negative": negative}
+    links["latent_image"] = graph.add("EmptyLatentImage", width=128, height=128, batch_size=1)
+    settings = {"seed": 1, "steps": 4, "cfg": 5.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
+    samples = graph.add("KSampler", **links, **settings)
+    return server.latent(graph, samples), server.image(graph, samples, graph.add("VAELoader", vae_name=VAE))
+
+
+def test_sdxl_draws_the_same_picture_with_and_without_the_pack(server, without):
+    (latent, image), (expected_latent, expected_image) = draw(server), draw(without)
+    assert torch.equal(latent, expected_latent), distance(latent, expected_latent)
+    assert numpy.array_equal(image, expected_image)
+    for client in (server, without):
+        assert "Requested to load SDXL" in client.read_log()
+
+
+def test_every_other_node_is_as_without_the_pack(server, without):
+    server.request("/object_info")  # some nodes make folders while they list files, which later lists have
+    found, expected = (client.request("/object_info") for client in (server, without))
+    assert len(expected) > 100
+    assert [name for name in expected if found.get(name) != expected[name]] == []
+    locale = json.loads((servers.ROOT / "locales/en/nodeDefs.json").read_text(encoding="utf-8"))
+    assert found.keys() - expected.keys() == locale.keys()
