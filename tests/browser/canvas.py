@@ -53,7 +53,7 @@ LISTEN = """() => {
   for (const name of names) app.api.addEventListener(name, ({detail}) => window.heard.push([name, detail]));
 }"""
 
-# Titles stand above a node's position; the badge with the pack's name stands above those.
+# Titles stand above a node's position, the badge with the pack's name above those. From afar no text is shown.
 LAYOUT = """() => {
   const faults = [];
   const boxes = app.graph._nodes.map((node) => {
@@ -72,7 +72,7 @@ LAYOUT = """() => {
     if (node.has_errors || !LiteGraph.registered_node_types[node.type]) faults.push(`${node.type} is red`);
     if (node.type !== "MarkdownNote") continue;
     const content = [...node.widgets[0].element.querySelectorAll(":not(textarea)")]; // that one is for editing
-    if (!content.some((part) => part.clientHeight)) faults.push(`the note ${node.id} is hidden`); // as texts are from afar
+    if (!content.some((part) => part.clientHeight)) faults.push(`the note ${node.id} is hidden`);
     const cut = content.find((part) => part.clientHeight && part.scrollHeight > part.clientHeight + 2
       && getComputedStyle(part).overflowY !== "visible");
     if (cut) faults.push(`the note ${node.id} is ${cut.scrollHeight - cut.clientHeight} pixels too low`);
@@ -95,7 +95,8 @@ class Canvas:
 
     def _take(self, message: ConsoleMessage) -> None:
         where = message.location.get("url", "")
-        if message.type == "error" and not HELP_PAGE.search(where) and (OURS.search(message.text) or f"/{PACK}/" in where):
+        ours = OURS.search(message.text) or f"/{PACK}/" in where
+        if message.type == "error" and ours and not HELP_PAGE.search(where):
             self.errors.append(f"{message.text} ({where})")
 
     # ---- opening ----------------------------------------------------------------------------------------------------
@@ -180,8 +181,7 @@ class Canvas:
     def add(self, node: str, x: float = 400, y: float = 300) -> int:
         """Put a node on the canvas, as the search does; its id."""
         number = self.page.evaluate(
-            "([type, pos]) => { const node = LiteGraph.createNode(type); node.pos = pos; return app.graph.add(node).id; }",
-            [node, [x, y]],
+            "([type, pos]) => app.graph.add(Object.assign(LiteGraph.createNode(type), {pos})).id", [node, [x, y]]
         )
         self.settle()
         return number
@@ -222,9 +222,11 @@ class Canvas:
     def run(self) -> dict[str, Any]:
         """Press Run, wait for the front end to hear of the end, and return the server's history entry."""
         self.page.evaluate(LISTEN)
-        with self.page.expect_response(lambda answer: answer.url.endswith("/prompt") and answer.request.post_data) as it:
+        with self.page.expect_response(
+            lambda it: it.url.endswith("/prompt") and it.request.method == "POST"
+        ) as response:
             self.page.get_by_test_id("queue-button").locator("button").first.click()
-        answer = it.value.json()
+        answer = response.value.json()
         assert not answer.get("node_errors") and "prompt_id" in answer, answer
         self.page.wait_for_function("window.heard.length > 0")
         ((name, detail),) = self.page.evaluate("window.heard")
@@ -240,4 +242,3 @@ class Canvas:
 
     def wait_for(self, condition: str, arg: Any = None) -> None:
         self.page.wait_for_function(condition, arg=arg)
-

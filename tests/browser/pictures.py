@@ -11,13 +11,14 @@ import io
 
 import pytest
 import tiny_models
-from PIL import Image
+from PIL import Image, ImageOps
 
 pytestmark = [pytest.mark.host, pytest.mark.browser]
 
 ROOT = tiny_models.ROOT
 MARGIN = 14  # pixels around a graph
-THUMBNAIL = (800, 600)  # pixels, at most
+THUMBNAIL = 640  # pixels; square, as the cards of the template browser cut off what is longer
+BACKGROUND = (30, 30, 30)
 
 # What stands before and behind each node: {input: (node, its output)} and {output: (node, its input)}.
 BESIDE = {
@@ -51,7 +52,8 @@ BUILD = """async ([type, before, behind, files]) => {
       const file = files.find((file) => widget.options?.values?.includes?.(file));
       if (file) widget.value = file;
     }
-    node.setSize([Math.max(node.computeSize()[0], 290), node.size[1]]);
+    const height = type === "LoadImage" ? 340 : node.size[1]; // it grows when its picture has come
+    node.setSize([Math.max(node.computeSize()[0], 290), height]);
     node.pos = [x, y];
     return app.graph.add(node);
   };
@@ -70,8 +72,9 @@ BUILD = """async ([type, before, behind, files]) => {
   app.canvas.deselectAll?.();
 }"""
 # The graph at its own size with its corner at (400, 200) of the page; the area that it covers there.
-FRAME = """async ([ids, scale, margin]) => {
-  const nodes = app.graph._nodes.filter((node) => !ids || ids.includes(node.type) === false);
+FRAME = """async ([hidden, scale, margin]) => {
+  await new Promise((done) => setTimeout(done, 600));
+  const nodes = app.graph._nodes.filter((node) => !hidden.includes(node.type));
   const left = Math.min(...nodes.map((node) => node.pos[0])), top = Math.min(...nodes.map((node) => node.pos[1])) - 52;
   const right = Math.max(...nodes.map((node) => node.pos[0] + node.size[0]));
   const bottom = Math.max(...nodes.map((node) => node.pos[1] + node.size[1]));
@@ -88,15 +91,18 @@ def picture(canvas, hidden: list[str], scale: float) -> Image.Image:
     """The graph without the nodes of some types."""
     clip = canvas.page.evaluate(FRAME, [hidden, scale, MARGIN])
     # Menus and buttons lie over the canvas, which fills the page.
-    canvas.page.add_style_tag(content="body > :not(:has(#graph-canvas)), .side-tool-bar-container { visibility: hidden }")
-    return Image.open(io.BytesIO(canvas.page.screenshot(clip=clip))).convert("RGB")
+    hide = "body > :not(:has(#graph-canvas)), .side-tool-bar-container { visibility: hidden }"
+    style = canvas.page.add_style_tag(content=hide)
+    image = Image.open(io.BytesIO(canvas.page.screenshot(clip=clip))).convert("RGB")
+    style.evaluate("(style) => style.remove()")
+    return image
 
 
 @pytest.mark.parametrize("locale", ["en", "zh"])
 def test_write_help_pictures(canvas, locale):
     canvas.page.set_viewport_size({"width": 1800, "height": 1300})
     canvas.open(locale, **{"Comfy.Graph.CanvasInfo": False})
-    files = [name for _, name in tiny_models.requested()]
+    files = sorted((name for _, name in tiny_models.requested()), key=lambda name: "Inpainting" in name)
     folder = ROOT / "web/docs/images"
     folder.mkdir(exist_ok=True)
     for node, (before, behind) in BESIDE.items():
@@ -112,5 +118,6 @@ def test_write_thumbnails(canvas):
     for path in tiny_models.TEMPLATES:
         canvas.open_template(path.stem)
         image = picture(canvas, ["MarkdownNote"], 0.8)
-        image.thumbnail(THUMBNAIL, Image.Resampling.LANCZOS)
+        image = image.crop((0, MARGIN, *image.size))  # the lower edge of the notes
+        image = ImageOps.pad(image, (THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS, BACKGROUND)
         image.save(path.with_suffix(".jpg"), quality=85, optimize=True)
