@@ -223,8 +223,10 @@ class ChatGLM3Encoder(nn.Module):
             Block(config, dtype, norm_dtype, device, operations, attention) for _ in range(config.num_layers)
         )
 
-    def forward(self, packed: PackedPrompts, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-        """Run the packed rows; `dtype` is that of the activations.
+    def forward(
+        self, packed: PackedPrompts, dtype: torch.dtype = torch.float32, after_layer: Callable[[], None] = lambda: None
+    ) -> tuple[Tensor, Tensor]:
+        """Run the packed rows; `dtype` is that of the activations. `after_layer` is called after each layer.
 
         Returns hidden_states[-2] of every row, (r, h), and hidden_states[-1] of each prompt's last token, (p, h).
         """
@@ -234,7 +236,9 @@ class ChatGLM3Encoder(nn.Module):
         *layers, last = self.encoder.layers
         for layer in layers:
             x = layer(x, rotary, bias)
+            after_layer()
         pooled = last(x, rotary, bias, rows=packed.last)
+        after_layer()
         return x[0], pooled[0]
 
 
@@ -292,6 +296,7 @@ def encode_prompts(
     rows: int = 256,
     device=None,
     dtype: torch.dtype = torch.float32,
+    after_layer: Callable[[], None] = lambda: None,
 ) -> tuple[Tensor, Tensor]:
     """Encode token lists (prefix included, padding not) as the reference encodes them padded to `rows`.
 
@@ -299,6 +304,6 @@ def encode_prompts(
     """
     unique = list(dict.fromkeys(tuple(prompt) for prompt in prompts))
     packed = pack_prompts(unique, rows, device)
-    hidden, pooled = model(packed, dtype)
+    hidden, pooled = model(packed, dtype, after_layer)
     order = torch.tensor([unique.index(tuple(prompt)) for prompt in prompts], device=device)
     return hidden[packed.expand[order]], pooled[order]

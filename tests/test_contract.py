@@ -233,6 +233,10 @@ def node_faults(name: str, node: type) -> list[str]:
         if len(texts) != len(node.RETURN_TYPES) or not all(texts):
             faults.append(f"{field} does not have a text for each of {len(node.RETURN_TYPES)} outputs")
     faults += [f"{key} has no tooltip" for key, options in inputs_of(node).items() if not options.get("tooltip")]
+    declared = node.INPUT_TYPES()
+    for key, (kind, *options) in {**declared.get("required", {}), **declared.get("optional", {})}.items():
+        if kind in ("INT", "FLOAT") and not {"default", "min", "max"} <= set(*options):
+            faults.append(f"{key} has no default or no range")
     if PEER_IDS.match(name):
         faults.append("the ID belongs to another pack")
     return faults
@@ -301,6 +305,7 @@ class GoodNode:
         {"OUTPUT_TOOLTIPS": ("",)},
         {"INPUT_TYPES": lambda: {"required": {"text": ("STRING",)}}},
         {"INPUT_TYPES": lambda: {"optional": {"text": ("STRING", {"default": ""})}}},
+        {"INPUT_TYPES": lambda: {"required": {"steps": ("INT", {"default": 1, "min": 1, "tooltip": "Steps."})}}},
     ],
     ids=lambda fault: next(iter(fault)),
 )
@@ -446,7 +451,21 @@ def test_every_node_has_a_help_page(language):
 def test_no_help_page_is_left_over():
     pages = {path.stem for path in (ROOT / "web" / "docs").glob("*.md")}
     folders = {path.name for path in (ROOT / "web" / "docs").iterdir() if path.is_dir()}
-    assert pages == folders == set(our_classes())
+    assert pages == folders - {"images"} == set(our_classes())
+
+
+def test_every_help_page_shows_a_small_picture():
+    """The front end looks for a page's pictures beside the English pages, whatever the language.
+
+    `python3 dev.py test tests/browser/pictures.py` draws them.
+    """
+    docs, shown = ROOT / "web" / "docs", set()
+    for name in our_classes():
+        for page, picture in ((docs / f"{name}.md", f"{name}.webp"), (chinese_page(name), f"{name}.zh.webp")):
+            shown.add(picture)
+            assert re.findall(r"!\[.+\]\((.+)\)", page.read_text(encoding="utf-8")) == [f"images/{picture}"], page
+            assert 1_000 < (docs / "images" / picture).stat().st_size < 40_000, picture
+    assert {path.name for path in (docs / "images").iterdir()} == shown
 
 
 @pytest.mark.parametrize("pages", [READMES, SECURITY], ids=["readme", "security"])
@@ -544,6 +563,61 @@ def test_workflows_have_thumbnails():
     assert not template_faults(ROOT / "workflows")
     others = ("example_workflows", "example", "examples", "workflow")
     assert not [name for name in others if (ROOT / name).exists()], "the host serves one folder of templates only"
+
+
+#: Loaders of files that a template cannot offer: the user's own LoRA, and the miniature in this repository.
+OWN_FILES = re.compile(r"pytorch_lora_weights\.safetensors|kolors-demo-.*")
+
+
+def canvas_faults(workflow: dict, ours: set[str]) -> list[str]:
+    """What a template lacks for a user who has neither the models nor the pack, or not the language of its author."""
+    faults, addresses = [], []
+    notes = [node["widgets_values"][0] for node in workflow["nodes"] if node["type"] == "MarkdownNote"]
+    if sorted(bool(CHINESE.search(note.splitlines()[0])) for note in notes) != [False, True]:
+        faults.append("it does not have a note in each language")
+    for node in workflow["nodes"]:
+        name, properties, widgets = node["type"], node.get("properties", {}), node.get("widgets_values") or []
+        if "title" in node:
+            faults.append(f"{name} has a title of its own, which stays in one language")
+        if name in FRONT_END_NODES:
+            continue
+        pack = "comfyui-kolors" if name in ours else "comfy-core"
+        if properties.get("cnr_id") != pack or not properties.get("ver"):
+            faults.append(f"{name} does not name {pack} and its version")
+        models = {model["name"]: model for model in properties.get("models", [])}
+        if "Loader" in name and widgets and not OWN_FILES.match(widgets[0]):
+            model = models.get(widgets[0], {})
+            if not (model.get("directory") and model.get("url", "").startswith("https://")):
+                faults.append(f"{name} does not say where {widgets[0]} comes from and goes to")
+        addresses += [model["url"] for model in models.values()]
+    for note in notes:
+        faults += [f"a note does not link to {address}" for address in addresses if f"]({address})" not in note]
+    return faults
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=name_of)
+def test_workflows_help_users_without_models_or_pack(path):
+    assert not canvas_faults(json.loads(path.read_text(encoding="utf-8")), set(our_classes()))
+
+
+def test_canvas_rule_finds_faults():
+    def template(**changes) -> dict:
+        url = "https://example.org/a"
+        properties = {"cnr_id": "comfyui-kolors", "ver": "1"}
+        properties["models"] = [{"name": "a", "directory": "vae", "url": url}]
+        loader = {"type": "OurLoader", "widgets_values": ["a"], "properties": properties, **changes}
+        notes = [{"type": "MarkdownNote", "widgets_values": [f"{title}\n[a]({url})"]} for title in ("Kolors", "可图")]
+        return {"nodes": [*notes, loader]}
+
+    assert not canvas_faults(template(), {"OurLoader"})
+    for bad in (
+        {"title": "x"},
+        {"widgets_values": ["b"]},
+        {"properties": {"cnr_id": "comfyui-kolors", "ver": "1"}},
+        {"type": "OtherLoader"},
+    ):
+        assert len(canvas_faults(template(**bad), {"OurLoader"})) == 1, bad
+    assert canvas_faults({"nodes": template()["nodes"][1:]}, {"OurLoader"})
 
 
 @pytest.mark.host

@@ -160,7 +160,7 @@ SYMBOLS = {
     "comfy.samplers.KSAMPLER.sampler_function": ("0.3.64", "the host's solver of a name"),
     "comfy.samplers.ksampler": ("0.3.64", "the host's solver of a name"),
     "comfy.utils.PROGRESS_BAR_ENABLED": ("0.3.64", "whether the console shows progress"),
-    "comfy.utils.ProgressBar": ("0.3.64", "progress of a load and of encoding pictures"),
+    "comfy.utils.ProgressBar": ("0.3.64", "progress of a load, and of encoding prompts and pictures"),
     "comfy.utils.ProgressBar.update": ("0.3.64", "one step of progress"),
     "latent_preview.prepare_callback": ("0.3.64", "preview and progress of a run"),
     "server.PromptServer": ("0.3.64", "where text for a node goes"),

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import comfy.model_management
-import comfy.utils
 import torch
 from torch import Tensor
 
@@ -21,6 +20,7 @@ from ..errors import KolorsError
 from ..files import locate
 from ..quantization import BITS, dequantize, quantize_parts
 from .encoder_ops import HostOperations, packed_operations
+from .progress import count_steps
 
 #: What a user may choose to store the encoder in; "default" leaves it to the host and the file.
 WEIGHT_DTYPES = {
@@ -120,9 +120,8 @@ def convert(
     """
     expected = target.build(config).state_dict()
     result: dict[str, Tensor] = {}
-    progress = comfy.utils.ProgressBar(len(expected))
+    step = count_steps(len(expected))
     for key, meta in expected.items():
-        comfy.model_management.throw_exception_if_processing_interrupted()
         scale = f"{key}_scale"
         if key in result:  # a scale, made with its matrix
             pass
@@ -139,7 +138,7 @@ def convert(
             result[key] = _values(key, encoder, source, read, ALL).to(meta.dtype)
         else:
             result[key] = _own(encoder[key], meta.dtype, partial(read, key, ALL))
-        progress.update(1)
+        step()
     return result
 
 

@@ -28,6 +28,7 @@ from ..vision import IMAGE_SIZE, pixel_values
 from . import paths
 from .image_attention import IMAGE, NEGATIVE, ImageAttention, ImagePrompt, Place, find_places, place_weights
 from .loaders import log_load
+from .progress import count_steps
 from .weights import patched_weights
 
 OWN_ATTENTION = "kolors_ip_adapter"  # under which the host keeps our callback
@@ -101,12 +102,11 @@ def vision_states(clip_vision, images: Tensor | None) -> Tensor:
 def _run_tower(clip_vision, pixels: Tensor) -> Tensor:
     comfy.model_management.load_model_gpu(clip_vision.patcher)
     states = []
-    progress = comfy.utils.ProgressBar(len(pixels))
+    step = count_steps(len(pixels))
     for picture in pixels:
-        comfy.model_management.throw_exception_if_processing_interrupted()
         output = clip_vision.model(pixel_values=picture[None].to(clip_vision.load_device), intermediate_output=-2)
         states.append(output[1].float().cpu())
-        progress.update(1)
+        step()
     return torch.cat(states)
 
 

@@ -1,6 +1,22 @@
-"""Text on a node while it runs, and after."""
+"""What a node shows while it runs: a bar, and a line of text."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+
+import comfy.model_management
+import comfy.utils
+
+
+def count_steps(total: int) -> Callable[[], None]:
+    """A function to call after each of `total` steps: it moves the running node's bar, and raises on Cancel."""
+    bar = comfy.utils.ProgressBar(total)
+
+    def step() -> None:
+        bar.update(1)
+        comfy.model_management.throw_exception_if_processing_interrupted()
+
+    return step
 
 
 def show_text(text: str, node_id: str | None) -> None:

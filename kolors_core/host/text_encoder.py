@@ -21,6 +21,7 @@ from ..files import check_tensors, locate
 from ..tokenizer import PAD_ID, PROMPT_ROWS, ChatGLM3Tokenizer, pad_left, prompt_rows
 from . import encoder_weights, paths
 from .encoder_weights import Storage
+from .progress import count_steps
 
 NAME = "chatglm3"
 MAX_TOKENS_OPTION = "kolors_max_tokens"
@@ -118,7 +119,8 @@ class KolorsTextEncoder(torch.nn.Module, comfy.sd1_clip.ClipTokenWeightEncoder):
         rows = len(tokens[0])
         prompts = [list(dropwhile(PAD_ID.__eq__, prompt)) or [PAD_ID] for prompt in tokens]
         device = self.execution_device or self.device  # set by the host: newest hosts tell it, others move the model
-        context, pooled = encode_prompts(self.transformer, prompts, rows, device)
+        step = count_steps(self.transformer.config.num_layers)
+        context, pooled = encode_prompts(self.transformer, prompts, rows, device, after_layer=step)
         if not (context.isfinite().all() and pooled.isfinite().all()):
             raise KolorsError(
                 f"The ChatGLM3 text encoder, stored in {self.storage} on {device}, gave values that are not finite, "

@@ -92,6 +92,9 @@ def test_it_loads_and_runs_in_a_fresh_host(dev, tmp_path, server, plain, install
         assert our_nodes(client) == our_nodes(server)
         graph = KolorsGraph()
         assert torch.equal(client.latent(graph, graph.sample()), plain)
+        page = dev.request(f"{running.url}/extensions/{PACK}/docs/KolorsUNETLoader.md").decode()
+        (picture,) = re.findall(r"!\[.+\]\((.+)\)", page)
+        assert dev.request(f"{running.url}/extensions/{PACK}/docs/{picture}")[8:12] == b"WEBP"
         templates = client.request("/workflow_templates")[PACK]
         assert sorted(templates) == sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
         assert client.request("/i18n")["zh"]["nodeDefs"]["KolorsUNETLoader"]["display_name"] == "加载可图 UNet"

@@ -1,0 +1,244 @@
+"""A page of the real front end: open a template, search, connect, run, and see what is on the canvas."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from client import Client
+
+if TYPE_CHECKING:
+    from playwright.sync_api import ConsoleMessage, Locator, Page
+
+PACK = "comfyui-kolors"
+WAIT_MS = 90_000  # the machine may be busy
+OURS = re.compile(rf"{PACK}|kolors", re.IGNORECASE)
+HELP_PAGE = re.compile(r"/docs/\w+/\w+\.md$")  # asked for first in a language that may have none
+
+# What would lie over the canvas of a new user, and what differs between the front ends.
+SETTINGS = {
+    "Comfy.TutorialCompleted": True,
+    "Comfy.InstalledVersion": "1.0.0",
+    "Comfy.Minimap.Visible": False,
+    "Comfy.VueNodes.enabled": False,
+    "Comfy.VueNodes.AutoScaleLayout": False,
+    "Comfy.Notification.ShowVersionUpdates": False,
+    "Comfy.Workflow.ShowMissingModelsWarning": True,
+    "Comfy.Workflow.WorkflowTabsPosition": "Sidebar",
+    "Comfy.Workflow.Persist": False,  # else the last graph comes back with the page
+    "Comfy.NodeSearchBoxImpl": "default",
+}
+READY = """() => window.app?.extensionManager && window.LiteGraph?.registered_node_types.KSampler
+  && document.querySelector('.side-tool-bar-container')"""
+
+# Small pictures and few steps: what is tested is the graph, not the model.
+SHRINK = """() => {
+  const small = {
+    EmptyLatentImage: {width: 64, height: 64},
+    KSampler: {steps: 2},
+    KolorsKSampler: {steps: 2},
+    ImageScaleToTotalPixels: {megapixels: 0.01},
+  };
+  for (const node of app.graph._nodes)
+    for (const [name, value] of Object.entries(small[node.type] ?? {})) {
+      const widget = node.widgets.find((widget) => widget.name === name);
+      if (widget) widget.value = value;
+    }
+}"""
+
+LISTEN = """() => {
+  const names = window.heard ? [] : ["execution_success", "execution_error", "execution_interrupted"];
+  window.heard = [];
+  for (const name of names) app.api.addEventListener(name, ({detail}) => window.heard.push([name, detail]));
+}"""
+
+# Titles stand above a node's position, the badge with the pack's name above those. From afar no text is shown.
+LAYOUT = """() => {
+  const faults = [];
+  const boxes = app.graph._nodes.map((node) => {
+    const [x, y] = node.pos, [width, height] = node.size, [least, lowest] = node.computeSize();
+    const note = node.type === "MarkdownNote";
+    if (!note && (width < least - 1 || height < lowest - 1))
+      faults.push(`${node.id} ${node.type} is ${width} x ${height} and needs ${least} x ${lowest}`);
+    const badge = note ? 0 : 20;
+    return {name: `${node.id} ${node.type}`, left: x, right: x + width, top: y - 30 - badge, bottom: y + height};
+  });
+  for (const [index, a] of boxes.entries())
+    for (const b of boxes.slice(index + 1))
+      if (a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom)
+        faults.push(`${a.name} and ${b.name} overlap`);
+  for (const node of app.graph._nodes) {
+    if (node.has_errors || !LiteGraph.registered_node_types[node.type]) faults.push(`${node.type} is red`);
+    if (node.type !== "MarkdownNote") continue;
+    const content = [...node.widgets[0].element.querySelectorAll(":not(textarea)")]; // that one is for editing
+    if (!content.some((part) => part.clientHeight)) faults.push(`the note ${node.id} is hidden`);
+    const cut = content.find((part) => part.clientHeight && part.scrollHeight > part.clientHeight + 2
+      && getComputedStyle(part).overflowY !== "visible");
+    if (cut) faults.push(`the note ${node.id} is ${cut.scrollHeight - cut.clientHeight} pixels too low`);
+  }
+  return faults;
+}"""
+
+
+class Canvas:
+    """One page. `errors` are uncaught errors, and console errors that name this pack."""
+
+    def __init__(self, page: Page, server: Client, screenshots: Path, timeout_error: type[Exception]):
+        self.page, self.server, self.screenshots = page, server, screenshots
+        self.errors: list[str] = []
+        self.locale = ""
+        self.timeout_error = timeout_error
+        page.on("pageerror", lambda error: self.errors.append(f"{error}\n{error.stack}"))
+        page.on("console", self._take)
+        page.set_default_timeout(WAIT_MS)
+
+    def _take(self, message: ConsoleMessage) -> None:
+        where = message.location.get("url", "")
+        ours = OURS.search(message.text) or f"/{PACK}/" in where
+        if message.type == "error" and ours and not HELP_PAGE.search(where):
+            self.errors.append(f"{message.text} ({where})")
+
+    # ---- opening ----------------------------------------------------------------------------------------------------
+
+    def open(self, locale: str = "en", query: str = "", **settings: Any) -> None:
+        """Load the page anew in a language, with an empty graph where `query` names no template."""
+        self.server.request("/settings", SETTINGS | {"Comfy.Locale": locale} | settings)
+        self.locale = locale
+        self.page.goto(f"{self.server.url}/{query}")
+        self.page.wait_for_function(READY)
+        self.settle()
+        if not query:
+            self.page.evaluate("app.extensionManager.command.execute('Comfy.NewBlankWorkflow')")
+            self.page.wait_for_function("app.extensionManager.workflow.activeWorkflow")
+            self.clear()
+
+    def use(self, locale: str = "en") -> None:
+        """An empty graph in a language; the page is loaded anew only where it has another one or something is open."""
+        if self.locale != locale or self.page.locator("[role=dialog]:visible").count():
+            self.open(locale)
+        self.page.evaluate("app.extensionManager.sidebarTab.activeSidebarTabId = null")
+        self.clear()
+
+    def clear(self) -> None:
+        self.page.evaluate("app.graph.clear()")
+
+    def open_template(self, name: str) -> None:
+        """By clicking in the browser of templates."""
+        self.page.evaluate("app.extensionManager.command.execute('Comfy.BrowseTemplates')")
+        self.page.get_by_test_id(f"template-workflow-{name}").click()
+        self.wait_for_template(name)
+
+    def wait_for_template(self, name: str) -> None:
+        self.page.wait_for_function(
+            "(name) => app.extensionManager.workflow.activeWorkflow?.filename.startsWith(name)"
+            " && app.graph._nodes.some((node) => node.type.startsWith('Kolors'))",
+            arg=name,
+        )
+        self.page.get_by_role("dialog").wait_for(state="hidden")
+        self.settle()
+
+    def settle(self) -> None:
+        """Until the canvas and what lies over it have been drawn."""
+        self.page.evaluate("new Promise((done) => setTimeout(() => requestAnimationFrame(done), 300))")
+
+    # ---- the canvas -------------------------------------------------------------------------------------------------
+
+    def nodes(self) -> list[str]:
+        """Types of the nodes, by id."""
+        return self.page.evaluate("[...app.graph._nodes].sort((a, b) => a.id - b.id).map((node) => node.type)")
+
+    def links(self) -> list[list]:
+        """[origin node, its output, target node, its input, type] of each link."""
+        return self.page.evaluate(
+            "[...app.graph.links.values()].map((l) => [l.origin_id, l.origin_slot, l.target_id, l.target_slot, l.type])"
+        )
+
+    def layout_faults(self) -> list[str]:
+        return self.page.evaluate(LAYOUT)
+
+    def point(self, expression: str) -> tuple[float, float]:
+        """Where on the page a position of the graph is; `expression` gives it in JavaScript."""
+        x, y = self.page.evaluate(f"app.canvasPosToClientPos({expression})")
+        return x, y
+
+    def slot(self, node: int, index: int, output: bool = False) -> tuple[float, float]:
+        inward = "false" if output else "true"
+        return self.point(f"app.graph.getNodeById({node}).getConnectionPos({inward}, {index})")
+
+    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        self.page.mouse.move(*start)
+        self.page.mouse.down()
+        self.page.mouse.move((start[0] + end[0]) / 2, (start[1] + end[1]) / 2, steps=4)
+        self.page.mouse.move(*end, steps=4)
+        self.page.mouse.up()
+
+    def select(self, node: int) -> None:
+        self.page.mouse.click(*self.point(f"[app.graph.getNodeById({node}).pos[0] + 60, "
+                                          f"app.graph.getNodeById({node}).pos[1] - 15]"))  # fmt: skip
+        self.settle()
+
+    def add(self, node: str, x: float = 400, y: float = 300) -> int:
+        """Put a node on the canvas, as the search does; its id."""
+        number = self.page.evaluate(
+            "([type, pos]) => app.graph.add(Object.assign(LiteGraph.createNode(type), {pos})).id", [node, [x, y]]
+        )
+        self.settle()
+        return number
+
+    def screenshot(self, name: str) -> None:
+        self.page.screenshot(path=self.screenshots / f"{name}.png")
+
+    # ---- searching --------------------------------------------------------------------------------------------------
+
+    def open_search(self, x: float = 700, y: float = 400) -> None:
+        """By a double click on the empty canvas; once more where a busy machine has made two clicks of it."""
+        for patience in (5_000, 5_000, WAIT_MS):
+            self.page.mouse.dblclick(x, y)
+            try:
+                return self.search_field().wait_for(timeout=patience)
+            except self.timeout_error:
+                continue
+        raise AssertionError("a double click opens no search")
+
+    def search_field(self) -> Locator:
+        return self.page.locator(".comfy-vue-node-search-container input, [data-testid=node-search-input]").first
+
+    def search(self, text: str) -> list[str]:
+        """Titles that the node search lists for a text, best first."""
+        self.search_field().fill(text)
+        self.settle()
+        return self.found()
+
+    def found(self) -> list[str]:
+        rows = self.page.locator(".p-autocomplete-option").all_inner_texts()
+        return [row.splitlines()[0].strip() for row in rows if row.strip()]
+
+    # ---- running ----------------------------------------------------------------------------------------------------
+
+    def shrink(self) -> None:
+        self.page.evaluate(SHRINK)
+
+    def run(self) -> dict[str, Any]:
+        """Press Run, wait for the front end to hear of the end, and return the server's history entry."""
+        self.page.evaluate(LISTEN)
+        with self.page.expect_response(
+            lambda it: it.url.endswith("/prompt") and it.request.method == "POST"
+        ) as response:
+            self.page.get_by_test_id("queue-button").locator("button").first.click()
+        answer = response.value.json()
+        assert not answer.get("node_errors") and "prompt_id" in answer, answer
+        self.page.wait_for_function("window.heard.length > 0")
+        ((name, detail),) = self.page.evaluate("window.heard")
+        assert (name, detail["prompt_id"]) == ("execution_success", answer["prompt_id"]), detail
+        return self.server.wait(answer["prompt_id"])
+
+    def shown_images(self) -> int:
+        """How many pictures the SaveImage nodes show."""
+        self.page.wait_for_function("app.graph._nodes.some((n) => n.type === 'SaveImage' && n.imgs?.[0]?.naturalWidth)")
+        return self.page.evaluate(
+            "app.graph._nodes.filter((node) => node.type === 'SaveImage').flatMap((node) => node.imgs).length"
+        )
+
+    def wait_for(self, condition: str, arg: Any = None) -> None:
+        self.page.wait_for_function(condition, arg=arg)

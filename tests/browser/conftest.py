@@ -1,0 +1,69 @@
+"""One server with models under the names of the templates, one headless Chromium, one page for all browser tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from client import Client
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(Path(__file__).parent))  # for canvas.py and tiny_models.py
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.fixture(scope="session")
+def server(dev, tmp_path_factory):
+    """A real ComfyUI of its own: the templates find their files, and pictures and settings are nobody else's."""
+    import tiny_models
+
+    base = tmp_path_factory.mktemp("browser")
+    host = Path(os.environ["COMFYUI_PATH"])
+    for folder in ("custom_nodes", "input"):
+        (base / folder).mkdir()
+    dev.link_pack(base / "custom_nodes" / "comfyui-kolors", ROOT)
+    shutil.copy(host / "input" / "example.png", base / "input")
+    setup = dev.Setup(Path(sys.executable), host, base)
+    tiny_models.write(base)
+    dev.make_models(setup, dev.Progress(1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(base / "stubs"), prepend=os.pathsep)
+        patch.setenv("OMP_NUM_THREADS", "2")  # the vision tower has the full size: no other is known to the host
+        with dev.running_server(setup, dev.Progress(2), dev.free_port()) as running:
+            yield Client(running.url, base, running.log)
+
+
+@pytest.fixture(scope="session")
+def page():
+    """A page of a headless Chromium; no test needs the network, and none gets it."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright")
+    if not CHROMIUM:
+        pytest.skip("no Chromium: install the package chromium, or chromium-browser")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM)
+        page = browser.new_page(viewport={"width": 1600, "height": 950}, locale="en-US")
+        page.route(lambda url: "//127.0.0.1" not in url, lambda route: route.abort())
+        yield page
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def whole_canvas(server, page, dev):
+    from canvas import Canvas
+    from playwright.sync_api import TimeoutError
+
+    screenshots = dev.DEV / "screenshots"
+    screenshots.mkdir(parents=True, exist_ok=True)
+    return Canvas(page, server, screenshots, TimeoutError)
+
+
+@pytest.fixture
+def canvas(whole_canvas):
+    """The page; a test fails where it leaves an error in it."""
+    whole_canvas.errors.clear()
+    yield whole_canvas
+    assert not whole_canvas.errors
