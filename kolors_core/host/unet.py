@@ -9,16 +9,20 @@ Kwai-Kolors/Kolors-diffusers; diffusers' ``pipeline_kolors.py``.
 
 from __future__ import annotations
 
+import re
+
 import comfy.cldm.cldm
 import comfy.conds
 import comfy.controlnet
 import comfy.model_base
+import comfy.model_management
 import comfy.model_sampling
 import comfy.ops
 import comfy.supported_models
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import Timestep, UNetModel
 from comfy.supported_models_base import ClipTarget
+from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ..detect import find_chatglm3, find_kolors_unet
@@ -28,6 +32,7 @@ from .text_rows import operations_for_rows
 
 SAMPLING_SETTINGS = {"beta_schedule": "linear", "linear_start": 0.00085, "linear_end": 0.014, "timesteps": 1100}
 LATENT_CELL = 8  # pixels per latent cell
+EMBEDDING = re.compile(r"time_embed|label_emb|emb_layers")
 
 
 class TextProjection:
@@ -69,6 +74,28 @@ class KolorsUNet(TextProjection, UNetModel):
                 context = text_rows.mark(context, int(equal_rows.min()))
         context = self.encoder_hid_proj(context)
         return super().forward(x, timesteps, context, y, control, transformer_options, **kwargs)
+
+    def load_state_dict(self, state_dict, strict=True, assign=False):
+        """Take over what fits as it is: the tensors of a mapped file stay mapped, and are read where they are used."""
+        if comfy.model_management.force_channels_last():  # a copy in any case
+            return super().load_state_dict(state_dict, strict, assign)
+        own = self.state_dict()
+        fitting = {
+            key: _fit(key, tensor, own[key]) if key in own and type(tensor) is Tensor else tensor  # GGUF's classes know
+            for key, tensor in state_dict.items()
+        }
+        return super().load_state_dict(fitting, strict, assign=True)
+
+
+def _fit(key: str, tensor: Tensor, like: Tensor) -> Tensor:
+    """The tensor in the dtype and on the device of `like`; an embedding's in float32 on a 64-byte boundary.
+
+    A mapped file starts anywhere, and the last digit of a product with a single row, as the embeddings of step and
+    label are for one picture, follows where its matrix starts. No other product's does.
+    """
+    tensor = tensor.to(like)
+    unaligned = tensor.dtype == torch.float32 and tensor.data_ptr() % 64
+    return tensor.clone() if unaligned and EMBEDDING.search(key) else tensor
 
 
 class KolorsSampling(comfy.model_sampling.ModelSamplingDiscrete, comfy.model_sampling.EPS):

@@ -1,0 +1,111 @@
+"""Load to ready, time and memory, beside diffusers: `python3 dev.py bench load`.
+
+UNet and text encoder of the middle size from float32 files that the system has in its cache, each side in processes of
+its own, in turn; the imports come before. Memory is what the process has in RAM at most above what it had before, files
+that it maps included; "kept" is what stays, and "first step" the most of one guided step at 256 pixels as well. Writes
+results/load.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+
+import _memory
+import _sides
+import torch
+from _report import save, table
+from _sides import MID, random_models, random_prompts, sample, sample_reference
+from comfyui_kolors.kolors_core.host import loaders, unet
+from diffusers import UNet2DConditionModel
+from diffusers.pipelines.kolors.text_encoder import ChatGLMModel
+from reference import build_chatglm3, build_pipeline, build_scheduler
+
+ROUNDS = 7
+CELLS = 32
+
+
+def write_files(folder: _sides.Path, sizes) -> None:
+    """The files of both sides, of the same weights."""
+    random_models.write(folder, sizes)
+    random_models.random_unet(sizes).save_pretrained(folder / "unet")
+    _, pieces = _sides.reference_tokenizer(folder)
+    encoder = build_chatglm3(sizes, pieces)
+    encoder.config.architectures = [type(encoder).__name__]
+    encoder.save_pretrained(folder / "text_encoder")
+
+
+def load_ours(folder: _sides.Path):
+    model = loaders.load_unet(str(folder / random_models.UNET_FILE))
+    return model, loaders.load_text_encoder(str(folder / random_models.TEXT_ENCODER_FILE))
+
+
+def load_theirs(folder: _sides.Path):
+    network = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
+    encoder = ChatGLMModel.from_pretrained(folder / "text_encoder", torch_dtype=torch.float32)
+    return network.eval(), encoder.eval()
+
+
+def load_in_this_process(side: str, folder: str) -> dict[str, float]:
+    """Load one side; seconds, and MiB of memory."""
+    unet.register()
+    load, path = {"ours": load_ours, "diffusers": load_theirs}[side], _sides.Path(folder)
+    torch.nn.Linear(8, 8)(torch.ones(1, 8))  # the libraries' own memory
+    before = _memory.start()
+    wall, cpu = time.perf_counter(), time.process_time()
+    network, _encoder = load(path)
+    result = {"seconds": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+    result |= {"peak": _memory.peak() - before, "kept": _memory.resident() - before}
+    if side == "ours":
+        sample(network, random_prompts(network.model.diffusion_model.encoder_hid_proj.in_features), CELLS, 1)
+    else:
+        pipe = build_pipeline(network, build_scheduler("euler"))
+        sample_reference(pipe, random_prompts(network.encoder_hid_proj.in_features), CELLS, 1)
+    return result | {"first step": _memory.peak() - before}
+
+
+def run_alone(side: str, folder: _sides.Path) -> dict[str, float]:
+    command = [sys.executable, __file__, "--load", side, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs")
+    parser.add_argument("--results", type=_sides.Path, help="where to (default: benchmarks/results)")
+    parser.add_argument("--load", nargs=2, metavar=("SIDE", "FOLDER"), help=argparse.SUPPRESS)
+    args = parser.parse_args(arguments)
+    if args.load:
+        print(json.dumps(load_in_this_process(*args.load)))
+        return
+    found: dict[str, list[dict[str, float]]] = {"diffusers": [], "ours": []}
+    with _sides.tempfile.TemporaryDirectory() as name:
+        folder = _sides.Path(name)
+        write_files(folder, random_models.TINY if args.quick else MID)
+        for _ in range(1 if args.quick else ROUNDS):
+            for side, runs in found.items():
+                runs.append(run_alone(side, folder))
+        files = sum(
+            (folder / name).stat().st_size for name in (random_models.UNET_FILE, random_models.TEXT_ENCODER_FILE)
+        )
+    medians = {side: {k: statistics.median(run[k] for run in runs) for k in runs[0]} for side, runs in found.items()}
+    ratios = {key: medians["ours"][key] / medians["diffusers"][key] for key in medians["ours"]}
+    keys = ("seconds", "cpu", "peak", "kept", "first step")
+    rows = [(side, *(f"{costs[key]:.2f}" if key in keys[:2] else f"{costs[key]:.0f}" for key in keys))
+            for side, costs in medians.items()]  # fmt: skip
+    rows.append(("ratio", *(f"{ratios[key]:.3f}" for key in keys)))
+    headings = (f"Loading {files / 2**20:.0f} MiB", "s", "s of processor time", "peak, MiB", "kept, MiB",
+                "with a first step, MiB")  # fmt: skip
+    print(table(headings, rows))
+    save("load", {"medians": medians, "ratios": ratios, "file": files / 2**20}, args.results)
+
+
+if __name__ == "__main__":
+    main()
