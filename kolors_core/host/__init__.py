@@ -162,6 +162,7 @@ SYMBOLS = {
     "comfy.utils.PROGRESS_BAR_ENABLED": ("0.3.64", "whether the console shows progress"),
     "comfy.utils.ProgressBar": ("0.3.64", "progress of a load, and of encoding prompts and pictures"),
     "comfy.utils.ProgressBar.update": ("0.3.64", "one step of progress"),
+    "comfy_api.latest.ComfyAPISync": ("0.3.64", "asked for the host's replacement of nodes, and told ours"),
     "latent_preview.prepare_callback": ("0.3.64", "preview and progress of a run"),
     "server.PromptServer": ("0.3.64", "where text for a node goes"),
     "server.PromptServer.instance": ("0.3.64", "the running server, if there is one"),
