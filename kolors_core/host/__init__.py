@@ -128,6 +128,7 @@ SYMBOLS = {
     "comfy.model_patcher.ModelPatcher": ("0.3.64", "what the graph calls MODEL; also holds the IP-Adapter"),
     "comfy.model_patcher.ModelPatcher.add_callback_with_key": ("0.3.64", "clones get replacements of their own"),
     "comfy.model_patcher.ModelPatcher.add_object_patch": ("0.3.64", "another noise schedule on a clone"),
+    "comfy.model_patcher.ModelPatcher.cached_patcher_init": ("0.29.0", "told how to load a model again"),
     "comfy.model_patcher.ModelPatcher.clone": ("0.3.64", "changes never reach the model that came in"),
     "comfy.model_patcher.ModelPatcher.get_key_patches": ("0.3.64", "weights with their patches, wherever they are"),
     "comfy.model_patcher.ModelPatcher.get_model_object": ("0.3.64", "UNet and schedule as patches left them"),
