@@ -1,10 +1,11 @@
 """ComfyUI-Kolors: the bilingual text-to-image model Kolors as an ordinary ComfyUI model."""
 
-from .kolors_core.host import paths, unet
+from .kolors_core.host import paths, replacements, unet
 from .nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 
 paths.register()
 unet.register()
+replacements.register()
 
 WEB_DIRECTORY = "./web"
 

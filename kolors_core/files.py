@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import mmap
 import pickle
 import struct
-from collections.abc import Iterator
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,10 @@ from torch import Tensor
 
 from .errors import KolorsError
 
+# What torch's reader of plain weights still calls, though weights never ask for it: a few bytes of it fill the memory.
+FILLERS = (b"bytearray\n", b"_codecs\n")
+DEPTH = 100  # dots in the name of a part; published files have few
+SHARED = 4  # times a file's size that its tensors may take; a tied embedding lies in it once and counts twice
 ZIP = b"PK\x03\x04"  # how torch's zipped pickles begin
 INDEX = "*.index*.json"  # Hugging Face's lists of a model's shards: .index.json, or .index.fp16.json of a variant
 
@@ -142,6 +147,7 @@ def _expected_size(path: Path, size: int) -> str:
 
 
 def _read_torch(path: Path) -> dict[str, Tensor]:
+    _check_torch(path)
     try:
         with path.open("rb") as file:
             misnamed = path.suffix == ".safetensors"  # torch goes by this name, and maps only what it opens itself
@@ -157,20 +163,78 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
         raise KolorsError(f"{locate(path)} is a damaged torch file. Download it again. ({error})") from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
-    tensors = dict(_flatten(content))
+    tensors = _flatten(content)
     if not tensors:
         raise KolorsError(f"{locate(path)} is a torch file without weights. Expected a dictionary of tensors.")
+    for key, tensor in tensors.items():
+        if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized:
+            raise KolorsError(
+                f"{locate(path)} is a torch file in which {key} is sparse, quantized or without values. Expected plain "
+                "tensors. Use the .safetensors file of the same model."
+            )
+    check_size(sum(tensor.nbytes for tensor in tensors.values()), path)
     return tensors
 
 
-def _flatten(content: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
-    """The tensors of nested dictionaries, their keys joined by dots: IP-Adapter .bin files hold one per part."""
-    if isinstance(content, dict):
-        for key, value in content.items():
+def _check_torch(path: Path) -> None:
+    """Refuse a torch file of a few bytes that would fill the memory while torch reads it.
+
+    Raises KolorsError.
+    """
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as file:
+                members = file.infolist()
+                unpacked = sum(member.file_size for member in members)
+                if unpacked > path.stat().st_size or any(member.compress_type for member in members):
+                    raise KolorsError(
+                        f"{locate(path)} is a compressed archive. Expected a file as torch writes it, which is not "
+                        "compressed. Unpack it if model files are in it, or download it again."
+                    )
+                pickles = [file.read(member) for member in members if member.filename.endswith(".pkl")]
+                fills = any(filler in content for content in pickles for filler in FILLERS)
+        else:
+            with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                fills = any(content.find(filler) >= 0 for filler in FILLERS)
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError) as error:
+        raise KolorsError(f"{locate(path)} is a damaged torch file. Download it again. ({error})") from error
+    if fills:
+        raise KolorsError(
+            f"{locate(path)} is a pickle that holds more than tensors. It was not executed. Expected plain weights. "
+            "Use the .safetensors file of the same model."
+        )
+
+
+def check_size(needed: int, path: str | Path) -> None:
+    """Check that tensors of `needed` bytes can be those of a file, which may repeat some.
+
+    Raises KolorsError where they are so many times larger that reading them is meant to fill the memory.
+    """
+    size = Path(path).stat().st_size
+    if needed > SHARED * size:
+        raise KolorsError(
+            f"{locate(path)} has {size:,} bytes, but its tensors would take {needed:,}. Expected a file that holds "
+            "what its tensors take. Download it again from where the model was published."
+        )
+
+
+def _flatten(content: Any) -> dict[str, Tensor]:
+    """The tensors of nested dictionaries, their keys joined by dots: IP-Adapter .bin files hold one per part.
+
+    A dictionary that is in the file once and referred to often, perhaps by itself, is read once.
+    """
+    tensors: dict[str, Tensor] = {}
+    parts, seen = [("", content)], set()
+    for prefix, part in parts:
+        if not isinstance(part, dict) or id(part) in seen or prefix.count(".") > DEPTH:
+            continue
+        seen.add(id(part))
+        for key, value in part.items():
             if isinstance(value, Tensor):
-                yield f"{prefix}{key}", value
-            else:
-                yield from _flatten(value, f"{prefix}{key}.")
+                tensors[f"{prefix}{key}"] = value
+            elif isinstance(key, str):
+                parts.append((f"{prefix}{key}.", value))
+    return tensors
 
 
 def read_config(path: str | Path, metadata: dict[str, str]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .errors import KolorsError
-from .files import Weights, locate
+from .files import Weights, check_size, locate
 from .tokenizer import SPECIAL_TOKENS
 
 ARCHITECTURE = "chatglm"
@@ -33,7 +33,9 @@ TOKENIZER_KEY = "spiece_model"
 
 
 def is_gguf(path: str | Path) -> bool:
-    """Whether a file begins as a GGUF file does."""
+    """Whether a file begins as a GGUF file does; what is no file, such as a pipe, is not opened."""
+    if not Path(path).is_file():
+        return False
     try:
         with open(path, "rb") as file:
             return file.read(4) == b"GGUF"
@@ -79,6 +81,7 @@ def open_gguf(path: str | Path) -> GGUFWeights:
             f"{locate(path)} is a GGUF file of the model family {architecture}, with a vocabulary of the kind "
             f"{vocabulary}. Expected {ARCHITECTURE} with {VOCABULARY}, which chatglm3-6b has. Choose that model's file."
         )
+    check_size(sum(int(source.n_bytes) for source in reader.tensors), path)
     sources, tensors = {}, {}
     for source in reader.tensors:
         if key := published_name(source.name):

@@ -19,7 +19,8 @@ from .files import locate, read_state_dict
 
 FORMAT = "kolors-conditioning-1"
 STATES = "states"
-MAX_ROWS = 1 << 16  # more than any prompt has
+MAX_ROWS = 1 << 16  # padded ones of an entry; more than any prompt has
+MAX_VALUES = 1 << 28  # the same of all entries, 1 GB
 HEAD_BYTES = 4096  # the metadata comes first in a safetensors header
 Conditioning = list[list[Any]]  # [states (p, rows, hidden), {name: tensor or number or text}] per entry
 
@@ -71,13 +72,20 @@ def load_conditioning(path: str | Path) -> Conditioning:
             "Expected a file of 'Save Kolors Conditioning'."
         )
     try:
-        return [_entry(index, entry, tensors) for index, entry in enumerate(json.loads(metadata["entries"]))]
+        entries = json.loads(metadata["entries"])
+        padding = [max(0, int(entry["padding"])) for entry in entries]
+        values = sum(count * tensors[f"{i}.{STATES}"][:, :1].numel() for i, count in enumerate(padding))
+        if max(padding, default=0) > MAX_ROWS or values > MAX_VALUES:
+            raise ValueError(f"{sum(padding):,} padded rows")
+        return [_entry(index, entry, tensors) for index, entry in enumerate(entries)]
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, RuntimeError, RecursionError) as error:
         raise KolorsError(f"{locate(path)} is a damaged conditioning file. Save it again. ({error!r})") from error
 
 
 def is_conditioning(path: str | Path) -> bool:
     """Whether a file begins as `save_conditioning` writes it; only its first bytes are read."""
+    if not Path(path).is_file():  # a pipe would wait for ever
+        return False
     try:
         with open(path, "rb") as file:
             return FORMAT.encode() in file.read(HEAD_BYTES)
@@ -90,8 +98,10 @@ def _entry(index: int, entry: dict[str, Any], tensors: dict[str, Tensor]) -> lis
     extra = {key[len(prefix) :]: tensor for key, tensor in tensors.items() if key.startswith(prefix)}
     extra = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in extra.items()}
     states, padding = extra.pop(STATES), int(entry["padding"])
-    if padding > MAX_ROWS:
-        raise ValueError(f"{padding} padded rows")
+    if states.ndim != 3 or not states.is_floating_point():
+        raise ValueError(f"states of {list(states.shape)} in {states.dtype}")
+    if empty := [name for name, tensor in {STATES: states, **extra}.items() if not tensor.numel()]:
+        raise ValueError(f"no values in {', '.join(empty)}")
     if padding > 1:
         states = torch.cat((states[:, :1].expand(-1, padding - 1, -1), states), dim=1)
     return [states, extra | entry["extra"]]

@@ -67,8 +67,11 @@ class ChatGLM3Tokenizer:
 
     @classmethod
     def from_file(cls, path: str | Path) -> ChatGLM3Tokenizer:
-        """Read ``tokenizer.model`` at `path`."""
-        return cls(Path(path).read_bytes(), str(path))
+        """Read ``tokenizer.model`` at `path`. Raises FileNotFoundError, or KolorsError where it is something else."""
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"{path.name} is not in {path.parent}.")
+        return cls(path.read_bytes(), str(path))
 
     @property
     def vocab_size(self) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import comfy.model_patcher
 import comfy.sd
 import torch
+from comfy_api.latest import ComfyAPISync, io
 
 
 def patches_convert() -> bool:
@@ -40,3 +41,13 @@ def allow_reloading(patcher, load: Callable, *arguments) -> None:
     """
     if hasattr(patcher, "cached_patcher_init"):
         patcher.cached_patcher_init = (load, arguments)
+
+
+def node_replace_class() -> type | None:
+    """The class that describes a replacement of a node, of hosts that replace nodes: not yet in 0.8, there in 0.29."""
+    return getattr(io, "NodeReplace", None) if hasattr(ComfyAPISync(), "node_replacement") else None
+
+
+def register_node_replacement(replacement) -> None:
+    """Hand a replacement to the host. Only where `node_replace_class` gave its class."""
+    ComfyAPISync().node_replacement.register(replacement)

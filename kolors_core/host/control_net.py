@@ -35,7 +35,7 @@ from ..detect import describe, diffusers_unet_layout
 from ..errors import KolorsError
 from ..files import check_tensors, locate, read_state_dict
 from . import paths
-from .loaders import log_load
+from .loaders import NOT_THE_FILE, log_load
 from .unet import Kolors, KolorsConfig, TextProjection
 from .weights import patched_weights
 
@@ -59,21 +59,54 @@ class KolorsControlNet(TextProjection, comfy.cldm.cldm.ControlNet):
 class KolorsControlLora(comfy.controlnet.ControlLora):
     """The host's Control-LoRA, which takes the weights of the model it runs beside; of Kolors also the projection."""
 
+    def __init__(self, control_weights, path: str, global_average_pooling=False):
+        super().__init__(control_weights, global_average_pooling)
+        self.path = path
+        self.control_model = None  # the host deletes it after a run, one that failed before it was built too
+
     def pre_run(self, model, percent_to_timestep_function):
+        """Build the network for one run. Raises KolorsError where the file is damaged or of another model."""
         weights = self.control_weights
         projection = getattr(model.diffusion_model, "encoder_hid_proj", None)
         if projection is not None:  # its label input is another; SDXL's differences to it do not fit
             self.control_weights = {key: weights[key] for key in weights if not key.startswith("label_emb.0.0.")}
         try:
             super().pre_run(model, percent_to_timestep_function)
+            self._check(model)
+        except NOT_THE_FILE:
+            raise
+        except Exception as error:  # the host's reading of a damaged one fails in any way
+            raise KolorsError(
+                f"{locate(self.path)} is a damaged Control-LoRA, or one of another model ({error!r}). Expected one of "
+                "SDXL. Download it again."
+            ) from error
         finally:
             self.control_weights = weights
         if projection is not None:
             self.control_model = ProjectedControl(self.control_model, projection)
 
+    def _check(self, model) -> None:
+        """Whether the network is whole, and every low-rank difference has the shape of its weight."""
+        config = {key: value for key, value in model.model_config.unet_config.items() if key != "out_channels"}
+        config["hint_channels"] = self.control_weights["input_hint_block.0.weight"].shape[1]
+        layers = comfy.ops.disable_weight_init
+        expected = comfy.cldm.cldm.ControlNet(**config, device="meta", operations=layers).state_dict()
+        found = self.control_model.state_dict()
+        check_tensors(expected, found, "Control-LoRA", self.path)
+        for name in {key.rpartition(".")[0] for key in found if key.endswith((".up", ".down"))}:
+            up, down = found.get(f"{name}.up"), found.get(f"{name}.down")
+            if up is not None and down is not None and up.ndim >= 2 and down.ndim >= 2:
+                shape = expected[f"{name}.weight"].flatten(1).shape
+                if (up.shape[0], down.flatten(1).shape[1]) == shape and up.flatten(1).shape[1] == down.shape[0]:
+                    continue
+            raise KolorsError(
+                f"{locate(self.path)} is a damaged Control-LoRA: the two matrices of {name} do not fit each other or "
+                "the weight that they change. Download it again."
+            )
+
     def copy(self):
         """A Control-LoRA with settings of its own; called by the nodes that apply it."""
-        copy = KolorsControlLora(self.control_weights, global_average_pooling=self.global_average_pooling)
+        copy = KolorsControlLora(self.control_weights, self.path, self.global_average_pooling)
         self.copy_to(copy)
         return copy
 
@@ -103,7 +136,7 @@ def load_control_net(path: str, model=None):
         _check_family(state_dict, model, path)
         size = sum(tensor.nbytes for tensor in state_dict.values())
         log_load("Control-LoRA", path, comfy.utils.weight_dtype(state_dict), size, started)
-        return KolorsControlLora(state_dict)
+        return KolorsControlLora(state_dict, path)
     if is_t2i_adapter(state_dict):
         return _load_t2i_adapter(state_dict, path)
     weights = extract_control_net(state_dict)

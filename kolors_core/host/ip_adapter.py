@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from ..detect import describe
-from ..errors import KolorsError
+from ..errors import KolorsError, check_numbers
 from ..files import check_tensors, locate, read_state_dict
 from ..ip_adapter import IPAdapter, IPAdapterConfig, extract_ip_adapter
 from ..vision import IMAGE_SIZE, pixel_values
@@ -188,6 +188,7 @@ def apply(
 
 def counts(weight: float, start_at: float, end_at: float, mask: Tensor | None) -> bool:
     """Whether an adapter with these settings counts anywhere."""
+    check_numbers(weight=weight, start_at=start_at, end_at=end_at)
     return weight != 0 and start_at < end_at and (mask is None or bool(mask.any()))
 
 

@@ -23,6 +23,13 @@ from .unet import KolorsUNet
 #: What a user may choose to store a UNet in; "default" leaves it to the host and the file.
 WEIGHT_DTYPES = {**encoder_weights.WEIGHT_DTYPES, "fp8_e4m3fn_fast": torch.float8_e4m3fn}
 
+#: What ends the host's reading of a file though nothing is wrong with it, or is said in our words already.
+NOT_THE_FILE = (
+    KolorsError,
+    comfy.model_management.InterruptProcessingException,
+    comfy.model_management.OOM_EXCEPTION,
+)
+
 
 def load_unet(path: str, weight_dtype: str = "default", **dynamic):
     """Load a Kolors UNet from a file in diffusers' or in SD layout as a MODEL.
@@ -139,9 +146,14 @@ def load_checkpoint(path: str, **dynamic):
         {key: tensor for key, tensor in state_dict.items() if not (prefix and key.startswith(prefix))} if prefix else {}
     )
     checkpoint = {f"model.diffusion_model.{key}": tensor for key, tensor in unet.items()} | rest
-    model, clip, vae, _ = comfy.sd.load_state_dict_guess_config(
-        checkpoint, output_clip=find_chatglm3(rest) is not None, metadata=metadata, **dynamic
-    )
+    try:
+        model, clip, vae, _ = comfy.sd.load_state_dict_guess_config(
+            checkpoint, output_clip=find_chatglm3(rest) is not None, metadata=metadata, **dynamic
+        )
+    except NOT_THE_FILE:
+        raise
+    except Exception as error:  # the UNet is whole, so it is the VAE, whose damages the host meets in any way
+        raise KolorsError(f"{locate(path)} has a damaged VAE ({error}). Download it again.") from error
     for index, part in enumerate((model, clip and clip.patcher, getattr(vae, "patcher", None))):
         compat.allow_reloading(part, _reload_from_checkpoint, path, index)
     log_load("checkpoint", path, model.model.get_dtype(), model.model_size(), started)

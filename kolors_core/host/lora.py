@@ -11,7 +11,7 @@ import comfy.utils
 from torch import Tensor
 
 from ..detect import describe
-from ..errors import KolorsError, log
+from ..errors import KolorsError, check_numbers, log
 from ..files import locate, read_json, read_state_dict
 from ..lora import (
     DOWN,
@@ -39,6 +39,7 @@ def apply_lora(model, clip, path: str, strength_model: float, strength_clip: flo
     """
     if not isinstance(model.model, Kolors):
         raise KolorsError("This node expects a Kolors MODEL. Connect that of 'Load Kolors UNet'.")
+    check_numbers(strength_model=strength_model, strength_clip=strength_clip)
     lora, metadata = read_state_dict(path)
     lora_config = _peft_config(lora, metadata, path)
     try:

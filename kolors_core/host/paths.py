@@ -141,8 +141,18 @@ def _list_encoders() -> set[str]:
 
 
 def next_conditioning(prefix: str) -> Path:
-    """A path in the output folder for one more conditioning file: ``<prefix>_00001_.safetensors``."""
-    folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_output_directory())
+    """A path in the output folder for one more conditioning file: ``<prefix>_00001_.safetensors``.
+
+    Raises KolorsError where the prefix leads out of that folder.
+    """
+    output = folder_paths.get_output_directory()
+    try:
+        folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, output)
+    except Exception as error:  # the host's own refusal has no type
+        raise KolorsError(
+            f"The file name {prefix} leads out of {output} or cannot be a path. Expected a name, with folders if you "
+            "like, inside of it, such as conditioning/kolors."
+        ) from error
     return Path(folder) / f"{name}_{counter:05}_.safetensors"
 
 

@@ -11,7 +11,7 @@ import latent_preview
 import torch
 
 from .. import samplers, schedule
-from ..errors import KolorsError, log
+from ..errors import KolorsError, check_numbers, log
 from .unet import KolorsConfig, KolorsSampling
 
 #: The solver of each preset: the host's own by name where it has an equal one.
@@ -73,6 +73,7 @@ def train_table(model) -> torch.Tensor:
 
 def build_sigmas(model, preset: str, steps: int, denoise: float) -> torch.Tensor:
     """SIGMAS of a preset: the last int(steps * denoise) of `steps`, and the end. Empty where no step is left."""
+    check_numbers(denoise=denoise)
     return schedule.sigmas(preset, steps, denoise, train_table(model))
 
 
@@ -94,6 +95,7 @@ def build_sampler(preset: str, steps: int, from_noise: bool, noise_sampler=None)
 
 def sample(model, seed, steps, cfg, preset, positive, negative, latent, denoise):
     """Sample a LATENT with a preset, as the stock KSampler does with its own schedules."""
+    check_numbers(cfg=cfg)
     sigmas = build_sigmas(model, preset, steps, denoise)
     if len(sigmas) == 0:
         log.warning(

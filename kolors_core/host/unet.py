@@ -10,6 +10,7 @@ Kwai-Kolors/Kolors-diffusers; diffusers' ``pipeline_kolors.py``.
 from __future__ import annotations
 
 import comfy.cldm.cldm
+import comfy.conds
 import comfy.controlnet
 import comfy.model_base
 import comfy.model_sampling
@@ -22,7 +23,8 @@ from torch.nn.functional import interpolate
 
 from ..detect import find_chatglm3, find_kolors_unet
 from ..errors import KolorsError
-from . import text_encoder
+from . import text_encoder, text_rows
+from .text_rows import operations_for_rows
 
 SAMPLING_SETTINGS = {"beta_schedule": "linear", "linear_start": 0.00085, "linear_end": 0.014, "timesteps": 1100}
 LATENT_CELL = 8  # pixels per latent cell
@@ -41,6 +43,7 @@ class TextProjection:
         operations=comfy.ops.disable_weight_init,
         **kwargs,
     ):
+        operations = operations_for_rows(operations)
         super().__init__(*args, context_dim=context_dim, dtype=dtype, device=device, operations=operations, **kwargs)
         self.encoder_hid_proj = operations.Linear(encoder_hid_dim, context_dim, dtype=dtype, device=device)
 
@@ -48,8 +51,24 @@ class TextProjection:
 class KolorsUNet(TextProjection, UNetModel):
     """The host's UNet, fed with ChatGLM3 states (batch, tokens, encoder_hid_dim) of any number of tokens."""
 
-    def forward(self, x, timesteps=None, context=None, *args, **kwargs):
-        return super().forward(x, timesteps, self.encoder_hid_proj(context), *args, **kwargs)
+    def forward(
+        self,
+        x,
+        timesteps=None,
+        context=None,
+        y=None,
+        control=None,
+        transformer_options={},
+        equal_rows=None,
+        **kwargs,
+    ):
+        """equal_rows: of `count_equal_rows` where the host was told, for all of the batch."""
+        if x.device.type in text_rows.DEVICES:
+            transformer_options.setdefault(text_rows.OVERRIDE, text_rows.attend)
+            if equal_rows is not None and not torch.compiler.is_compiling():
+                context = text_rows.mark(context, int(equal_rows.min()))
+        context = self.encoder_hid_proj(context)
+        return super().forward(x, timesteps, context, y, control, transformer_options, **kwargs)
 
 
 class KolorsSampling(comfy.model_sampling.ModelSamplingDiscrete, comfy.model_sampling.EPS):
@@ -77,7 +96,10 @@ class Kolors(comfy.model_base.SDXL):
     def extra_conds(self, **kwargs):
         self._check_conditioning(kwargs.get("cross_attn"), kwargs.get("pooled_output"))
         _check_control_nets(kwargs.get("control"))
-        return super().extra_conds(**kwargs)
+        conds = super().extra_conds(**kwargs)
+        if kwargs["device"].type in text_rows.DEVICES:
+            conds["equal_rows"] = comfy.conds.CONDRegular(text_rows.count_equal_rows(kwargs["cross_attn"]))
+        return conds
 
     def concat_cond(self, **kwargs):
         """Mask and masked latent of an inpainting UNet; the mask (m, 1, height, width) is sampled as in the reference.

@@ -232,6 +232,34 @@ def test_a_control_lora_is_the_unet_with_its_differences(host, unet, model, tmp_
     assert relative_error(found, expected) <= 1e-5
 
 
+def lack_half(lora):
+    del lora["input_blocks.1.0.in_layers.2.down"]
+
+
+def lose_shape(lora):
+    lora["input_blocks.1.0.in_layers.2.up"] = torch.zeros(3, 4)
+
+
+def lose_a_bias(lora):
+    del lora["zero_convs.0.0.bias"]
+
+
+def gain_a_block(lora):
+    lora["input_blocks.99.0.in_layers.2.up"] = torch.zeros(4, 4)
+
+
+@pytest.mark.parametrize("damage", [lack_half, lose_shape, lose_a_bias, gain_a_block])
+def test_a_damaged_control_lora_is_named_when_it_runs(host, model, tmp_path, damage):
+    """The host built what it could of it, and failed in the middle of the first step."""
+    lora = random_control_lora(sd_names(host, random_control_net(TINY, label_width=2816)))
+    damage(lora)
+    save_file(lora, tmp_path / "lora.safetensors")
+    control_net = host.control_net.load_control_net(tmp_path / "lora.safetensors")
+    with pytest.raises(KolorsError, match=r"lora.safetensors in .* (damaged|incomplete) Control-LoRA"):
+        sample(host, model, controlled((control_net, hint())))
+    assert sample(host, model, conditioning(), steps=2).isfinite().all()
+
+
 def test_a_t2i_adapter_of_sdxl_runs(host, tmp_path):
     from diffusers import T2IAdapter
 

@@ -1,20 +1,22 @@
 """ChatGLM3 from a GGUF file: values, tokenizer, and files of other models."""
 
+import os
 import struct
 import sys
 
 import pytest
 import torch
-from comfyui_kolors.demo.random_models import TINY, random_chatglm3, random_tokenizer
+from comfyui_kolors.demo.random_models import TINY
 from comfyui_kolors.kolors_core.errors import KolorsError
-from comfyui_kolors.kolors_core.gguf_file import NAMES, build_tokenizer
-from comfyui_kolors.kolors_core.tokenizer import SPECIAL_TOKENS, ChatGLM3Tokenizer
+from comfyui_kolors.kolors_core.gguf_file import build_tokenizer
+from comfyui_kolors.kolors_core.tokenizer import ChatGLM3Tokenizer
 from reference import build_chatglm3, encode, relative_error
 
 pytestmark = pytest.mark.host
-gguf = pytest.importorskip("gguf", reason="the package gguf is not installed")
+pytest.importorskip("gguf", reason="the package gguf is not installed")
 
-TOKENIZER = ChatGLM3Tokenizer(random_tokenizer())
+from gguf_files import TOKENIZER, vocabulary, write  # noqa: E402
+
 PROMPT = "一只红苹果，黄色背景 a red apple on a yellow background"
 TYPES = ("F32", "F16", "Q8_0", "Q5_0", "Q4_0", "Q4_1")
 
@@ -24,63 +26,6 @@ def loaders():
     from comfyui_kolors.kolors_core.host import loaders
 
     return loaders
-
-
-def vocabulary(pieces):
-    """Tokens, scores and types of a SentencePiece model, and the special tokens behind them."""
-    count = pieces.vocab_size()
-    kinds = [
-        6 if pieces.is_byte(i) else 2 if pieces.is_unknown(i) else 3 if pieces.is_control(i) else 1
-        for i in range(count)
-    ]
-    tokens = [pieces.id_to_piece(i) for i in range(count)] + list(SPECIAL_TOKENS)
-    return tokens, [pieces.get_score(i) for i in range(count)] + [-1e4] * len(SPECIAL_TOKENS), kinds + [3] * 9
-
-
-def write(path, kind="F32", architecture="chatglm", model="llama", sizes=TINY, leave_out=None):
-    """A file as llama.cpp's converter makes it, and the state dict of the values in it."""
-    import sentencepiece
-
-    kind = gguf.GGMLQuantizationType[kind]
-    writer = gguf.GGUFWriter(path, architecture)
-    writer.add_embedding_length(sizes.hidden)
-    writer.add_head_count(sizes.hidden // sizes.head_dim)
-    writer.add_layer_norm_rms_eps(1e-5)
-    tokens, scores, types = vocabulary(sentencepiece.SentencePieceProcessor(model_proto=TOKENIZER.model))
-    writer.add_tokenizer_model(model)
-    writer.add_token_list(tokens)
-    writer.add_token_types(types)
-    if leave_out != "scores":
-        writer.add_token_scores(scores)
-    values = random_chatglm3(sizes, TOKENIZER.pieces)
-    for key, tensor in list(values.items()):
-        name = name_of(key)
-        if name is None or name == leave_out:
-            continue
-        if tensor.ndim == 1:
-            writer.add_tensor(name, tensor.numpy())
-            continue
-        packed = gguf.quants.quantize(tensor.numpy(), kind)
-        writer.add_tensor(name, packed, raw_dtype=kind)
-        values[key] = torch.from_numpy(gguf.quants.dequantize(packed, kind))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return str(path), values
-
-
-def name_of(key):
-    """llama.cpp's name of a published key; None for what its converter leaves out."""
-    stem, part = key.rsplit(".", 1)
-    for name, published in NAMES.items():
-        if "{}" not in published and stem == published:
-            return f"{name}.{part}"
-        if "{}" in published and stem.startswith("encoder.layers."):
-            layer = stem.split(".")[2]
-            if stem == published.format(layer):
-                return f"blk.{layer}.{name}.{part}"
-    return None
 
 
 def run(clip, text=PROMPT):
@@ -174,6 +119,30 @@ def test_a_truncated_file_is_named(loaders, tmp_path):
         file.truncate(300_000)
     with pytest.raises(KolorsError, match="is a damaged GGUF file"):
         loaders.load_text_encoder(path)
+
+
+def test_tensors_that_lie_over_each_other_are_refused(loaders, tmp_path, monkeypatch):
+    """A file may point many tensors at the same bytes, which would take far more memory than it has bytes."""
+    import gguf
+
+    path, _ = write(tmp_path / "encoder.gguf")
+    read = gguf.GGUFReader
+
+    def reader(path):
+        found = read(path)
+        found.tensors *= 10
+        return found
+
+    monkeypatch.setattr(gguf, "GGUFReader", reader)
+    with pytest.raises(KolorsError, match="but its tensors would take"):
+        loaders.load_text_encoder(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+def test_a_pipe_is_not_waited_for(loaders, tmp_path):
+    os.mkfifo(tmp_path / "encoder.gguf")
+    with pytest.raises(FileNotFoundError, match=r"encoder.gguf is not in"):
+        loaders.load_text_encoder(str(tmp_path / "encoder.gguf"))
 
 
 def test_without_the_package_its_name_is_given(loaders, tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import struct
+import zipfile
 
 import pytest
 import torch
@@ -172,3 +173,55 @@ def test_what_begins_like_a_zip_and_is_none_is_named(tmp_path):
     path.write_bytes(b"PK\x03\x04" + bytes(100) + locator + b"PK\x05\x06" + bytes(18))
     with pytest.raises(KolorsError, match=r"model\.bin in .* is a damaged torch file"):
         read_state_dict(path)
+
+
+def test_a_compressed_torch_file_is_refused_before_it_is_unpacked(tmp_path):
+    """Of a zip bomb torch unpacked the pickle, whatever its size."""
+    torch.save(TENSORS, tmp_path / "plain.bin")
+    with zipfile.ZipFile(tmp_path / "plain.bin") as plain, zipfile.ZipFile(tmp_path / "a.bin", "w", 8) as packed:
+        for name in plain.namelist():
+            packed.writestr(name, plain.read(name))
+    with pytest.raises(KolorsError, match=r"a.bin in .* is a compressed archive"):
+        read_state_dict(tmp_path / "a.bin")
+    assert_read(tmp_path / "plain.bin")
+
+
+@pytest.mark.parametrize("value", [bytearray(9), b"text"], ids=["bytearray", "bytes"])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_of_bytes_is_refused_before_it_is_read(tmp_path, value, zipped):
+    """torch reads bytearray(n) from a few bytes, of any n, and fills the memory with zeros."""
+    torch.save({**TENSORS, "x": value}, tmp_path / "a.bin", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(KolorsError, match=r"holds more than tensors. It was not executed"):
+        read_state_dict(tmp_path / "a.bin")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_number_that_stands_for_a_terabyte_is_refused(tmp_path, zipped):
+    content = {"a": torch.zeros(1).expand(1 << 38)}
+    torch.save(content, tmp_path / "a.bin", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(KolorsError, match="its tensors would take 1,099,511,627,776"):
+        read_state_dict(tmp_path / "a.bin")
+
+
+def test_tied_tensors_are_read(tmp_path):
+    tied = torch.randn(100, 100)
+    torch.save({"a": tied, "b": tied}, tmp_path / "a.bin")
+    assert all(torch.equal(tensor, tied) for tensor in read_state_dict(tmp_path / "a.bin")[0].values())
+
+
+@pytest.mark.parametrize("tensor", [torch.eye(3).to_sparse(), torch.zeros(2, device="meta")], ids=["sparse", "meta"])
+def test_tensors_without_plain_values_are_named(tmp_path, tensor):
+    torch.save({"a": tensor}, tmp_path / "a.bin")
+    with pytest.raises(KolorsError, match="in which a is sparse, quantized or without values"):
+        read_state_dict(tmp_path / "a.bin")
+
+
+def test_a_dictionary_in_itself_is_read_once(tmp_path):
+    """It ended in a RecursionError; one that stands twice in each of 60 others would have taken for ever."""
+    content = dict(TENSORS)
+    content["self"] = content
+    for _ in range(60):
+        content = {"x": content, "y": content}
+    torch.save({"state_dict": content}, tmp_path / "a.bin")
+    state_dict, _ = read_state_dict(tmp_path / "a.bin")
+    assert sorted(key.rpartition("x.")[2] for key in state_dict) == sorted(TENSORS)

@@ -1,6 +1,7 @@
 """Conditionings as files: exact, small, and other files named."""
 
 import json
+import os
 
 import pytest
 import torch
@@ -107,3 +108,33 @@ def test_a_file_that_could_not_be_written_whole_is_not_there(tmp_path, monkeypat
     with pytest.raises(OSError, match="No space left"):
         save_conditioning(tmp_path / "a.safetensors", conditioning())
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("count", [1 << 16, 3])
+def test_padded_rows_of_many_entries_together_cannot_fill_the_memory(tmp_path, count):
+    """A file of 5 MB asked for 400 GB."""
+    path = tmp_path / "a.safetensors"
+    tensors = {f"{index}.states": torch.ones(1, 2, 4096) for index in range(100)}
+    entries = json.dumps([{"padding": count, "extra": {}}] * 100)
+    save_file(tensors, path, {"format": "kolors-conditioning-1", "entries": entries})
+    if count == 3:
+        assert len(load_conditioning(path)) == 100
+    else:
+        with pytest.raises(KolorsError, match="6,553,600 padded rows"):
+            load_conditioning(path)
+
+
+@pytest.mark.parametrize("shape", [(1, 4), (4, 4, 4, 4), (0, 4, 4), (1, 4, 0)])
+def test_states_of_another_shape_are_named_before_they_are_sampled(tmp_path, shape):
+    path = tmp_path / "a.safetensors"
+    entries = json.dumps([{"padding": 0, "extra": {}}])
+    save_file({"0.states": torch.ones(shape)}, path, {"format": "kolors-conditioning-1", "entries": entries})
+    with pytest.raises(KolorsError, match="damaged conditioning file"):
+        load_conditioning(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+def test_a_pipe_among_the_files_is_not_waited_for(tmp_path):
+    """The dropdown looks into every file of the input folder: a pipe there stopped the whole server."""
+    os.mkfifo(tmp_path / "a.safetensors")
+    assert not is_conditioning(tmp_path / "a.safetensors")

@@ -1,5 +1,6 @@
 """The tokenizer against the reference's, and the rules of weights, limits and padding."""
 
+import os
 import random
 
 import pytest
@@ -134,3 +135,16 @@ def test_an_empty_model_is_named():
     """sentencepiece takes it, and fails only when a text is encoded."""
     with pytest.raises(KolorsError, match=r"is not a SentencePiece model \(0 bytes\)"):
         ChatGLM3Tokenizer(b"")
+
+
+@pytest.mark.parametrize("kind", ["nothing", "folder"] + ["link", "pipe"] * (os.name != "nt"))
+def test_what_is_no_file_is_missing(tmp_path, kind):
+    path = tmp_path / "tokenizer.model"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "link":
+        path.symlink_to(path)
+    elif kind == "pipe":
+        os.mkfifo(path)
+    with pytest.raises(FileNotFoundError, match=r"tokenizer.model is not in"):
+        ChatGLM3Tokenizer.from_file(path)

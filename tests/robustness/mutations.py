@@ -1,6 +1,7 @@
 """Ways in which a file can be damaged, each from a seeded generator; bytes in, bytes out.
 
-Three kinds: of any file's bytes, of a safetensors header, and of the tensors before they are written.
+Of any file's bytes, of a safetensors header, of the tensors before they are written, and of the JSON beside them; then
+pickles that are meant to do harm, and paths that lead to no file.
 """
 
 from __future__ import annotations
@@ -8,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import pickle
 import struct
 import zipfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -138,10 +141,16 @@ def strange_entry(header, name, random):
 
 @edit_header
 def strange_metadata(header, name, random):
-    deep = "[" * 3000 + "]" * 3000
+    deep = "[" * 100_000 + "]" * 100_000
     configs = [deep, "{", "[]", "null", "1", '{"kv_channels": "x"}', '{"kv_channels": -1}', '{"kv_channels": 1e99}']
     configs += ['{"num_attention_heads": 0}', '{"layernorm_epsilon": []}']
     entries = [deep, "[{}]", '[{"padding": 1e9, "extra": {}}]', '[{"padding": 9, "extra": []}]']
+    entries += [
+        '[{"padding": 4000000, "extra": {}}]',
+        '[{"padding": NaN, "extra": {}}]',
+        '[{"padding": -9, "extra": {}}]',
+    ]
+    entries += ['[{"padding": 9, "extra": {"pooled_output": 5}}]', "[" + '{"padding": 60000, "extra": {}},' * 99 + "0]"]
     header["__metadata__"] = random.choice(
         [{"config": text} for text in configs]
         + [{"format": "kolors-conditioning-1", "entries": text} for text in entries]
@@ -251,7 +260,10 @@ def cast(tensors: Tensors, name: str, random: Random) -> None:
 def poison(tensors: Tensors, name: str, random: Random) -> None:
     """Values that are not finite."""
     if tensors[name].is_floating_point():
-        tensors[name] = torch.full_like(tensors[name], random.choice([float("nan"), float("inf"), -float("inf"), 3e38]))
+        largest = torch.finfo(tensors[name].dtype).max
+        tensors[name] = torch.full_like(
+            tensors[name], random.choice([float("nan"), float("inf"), -float("inf"), largest])
+        )
 
 
 def swap(tensors: Tensors, name: str, random: Random) -> None:
@@ -259,7 +271,27 @@ def swap(tensors: Tensors, name: str, random: Random) -> None:
     tensors[name], tensors[other] = tensors[other], tensors[name]
 
 
-TENSORS = (drop_one, drop_many, keep_few, rename, add_strange, transpose, resize, resize, cast, poison, swap)
+TENSORS = (drop_one, drop_many, keep_few, rename, add_strange, transpose, resize, cast, poison, swap)
+
+
+# ---- JSON beside the file -------------------------------------------------------------------------------------------
+
+#: Values in the place of a good one.
+STRANGE_VALUES = (None, [], {}, "x", -1, 0, 1e308, 1 << 70, True, [[]], {"a": {"b": 1}}, "../../escape", "模型🍎")
+
+
+def change_json(data: bytes, random: Random) -> bytes:
+    """One value of a JSON object, or the object, replaced; no JSON at all; JSON that parsers choke on."""
+    content = json.loads(data)
+    key = random.choice(list(content))
+    if random.random() < 0.6:
+        content[key] = random.choice(STRANGE_VALUES)
+        return json.dumps(content).encode()
+    deep = b'{"a":' * 100_000 + b"1" + b"}" * 100_000
+    return random.choice(
+        [b"", b"{", b"[]", b"null", b"\xff\xfe{}", b'{"kv_channels": 1e400}', b'{"num_layers": 1000000000000}', deep,
+         b"[" * 100_000, json.dumps(content).encode("utf-16"), b"\xef\xbb\xbf" + data, b"9" * 10_000]
+    )  # fmt: skip
 
 
 # ---- pickles --------------------------------------------------------------------------------------------------------
@@ -272,8 +304,6 @@ class RunsCode:
         self.canary, self.way = canary, way
 
     def __reduce__(self):
-        import os
-
         return (
             (open, (self.canary, "w")),
             (os.mkdir, (self.canary,)),
@@ -302,12 +332,20 @@ def pickles(canary: str) -> Iterator[tuple[str, bytes]]:
         "strange names": {name: torch.zeros(2) for name in STRANGE_NAMES},
         "meta": {"a": torch.zeros(2, device="meta")},
         "views": {"a": torch.zeros(8)[::2], "b": torch.zeros(1).expand(9)},
+        "a number repeated": {"a": torch.zeros(1).expand(1 << 40)},
+        "a dictionary in itself": endless(), "a dictionary twice in each": doubling(60),
+        "deeper than the stack": nest(20_000),
     }  # fmt: skip
     for name, content in strange.items():
         for zipped in (True, False):
             with contextlib.suppress(RecursionError):  # too deep to write
                 yield f"{name}, {'zipped' if zipped else 'bare'}", torch_bytes(content, zipped)
-    yield "a zip bomb", zip_bomb()
+    yield "a zip bomb among the weights", zip_bomb("archive/data/0")
+    yield "a zip bomb as the pickle", zip_bomb("archive/data.pkl")
+    yield "an array of zeros, bare", legacy(FILLED)
+    yield "an array of zeros, zipped", with_pickle(FILLED)
+    yield "a text that doubles, zipped", with_pickle(DOUBLED)
+    yield "weights in a compressed zip", compressed(torch_bytes({"a": torch.zeros(100)}))
     yield "a zip without a pickle", zip_bytes({"a.txt": b"hello"})
     yield "a zip with a path that climbs", zip_bytes({"../../escape/data.pkl": b"\x80\x02}."})
     yield "a storage that is missing", without_storages(torch_bytes({"a": torch.zeros(100)}))
@@ -319,10 +357,30 @@ def pickles(canary: str) -> Iterator[tuple[str, bytes]]:
     yield "many bytes", b"\x80\x04\x8e" + struct.pack("<Q", 1 << 60) + b"x."
 
 
+#: A pickle of one entry whose value is bytearray(2 ** 30), and of one that is encoded in hexadecimal 40 times.
+FILLED = b"\x80\x02}X\x01\0\0\0acbuiltins\nbytearray\nJ\0\0\0\x40\x85Rs."
+DOUBLED = b"\x80\x02}X\x01\0\0\0a" + b"c_codecs\nencode\n" * 40 + b"U\x01x" + b"X\x03\0\0\0hex\x86R" * 40 + b"s."
+
+
 def torch_bytes(content: Any, zipped: bool = True) -> bytes:
     buffer = io.BytesIO()
     torch.save(content, buffer, _use_new_zipfile_serialization=zipped)
     return buffer.getvalue()
+
+
+def with_pickle(content: bytes) -> bytes:
+    """A torch file with `content` as its pickle."""
+    with zipfile.ZipFile(io.BytesIO(torch_bytes({"a": torch.zeros(1)}))) as file:
+        members = {name: content if name.endswith(".pkl") else file.read(name) for name in file.namelist()}
+    return zip_bytes(members, zipfile.ZIP_STORED)
+
+
+def legacy(content: bytes) -> bytes:
+    """The same in torch's older form: number, version and machine come first, the names of the storages last."""
+    start = io.BytesIO(torch_bytes({}, zipped=False))
+    for _ in range(3):
+        pickle.load(start)
+    return start.getvalue()[: start.tell()] + content + pickle.dumps([], 2)
 
 
 def nest(depth: int) -> dict:
@@ -332,17 +390,44 @@ def nest(depth: int) -> dict:
     return content
 
 
-def zip_bytes(members: dict[str, bytes]) -> bytes:
+def endless() -> dict:
+    content: dict = {"a": torch.zeros(1)}
+    content["b"] = content
+    return content
+
+
+def doubling(depth: int) -> dict:
+    """2 ** depth ways lead to the one tensor."""
+    content: dict = {"a": torch.zeros(1)}
+    for _ in range(depth):
+        content = {"a": content, "b": content}
+    return content
+
+
+def zip_bytes(members: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
+    with zipfile.ZipFile(buffer, "w", compression) as file:
         for name, data in members.items():
             file.writestr(name, data)
     return buffer.getvalue()
 
 
-def zip_bomb() -> bytes:
-    """A megabyte that would unpack to one gigabyte."""
-    return zip_bytes({"archive/data.pkl": b"\x80\x02}.", "archive/data/0": bytes(1 << 30), "archive/version": b"3\n"})
+def zip_bomb(name: str) -> bytes:
+    """A megabyte, of which one member would unpack to one gigabyte."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
+        if not name.endswith(".pkl"):
+            file.writestr("archive/data.pkl", b"\x80\x02}.")
+        with file.open(name, "w", force_zip64=True) as member:
+            for _ in range(1024):
+                member.write(bytes(1 << 20))
+        file.writestr("archive/version", b"3\n")
+    return buffer.getvalue()
+
+
+def compressed(data: bytes) -> bytes:
+    with zipfile.ZipFile(io.BytesIO(data)) as file:
+        return zip_bytes({name: file.read(name) for name in file.namelist()})
 
 
 def without_storages(data: bytes) -> bytes:
@@ -358,3 +443,42 @@ def shorten_storages(data: bytes) -> bytes:
 def to_bytes(tensors: Tensors, suffix: str, metadata: dict[str, str]) -> bytes:
     """A file's bytes as its ending asks."""
     return save(tensors, metadata or None) if suffix == ".safetensors" else torch_bytes(tensors)
+
+
+# ---- paths ----------------------------------------------------------------------------------------------------------
+
+
+def link_outside(path: Path, data: bytes, outside: Path) -> None:
+    """A symbolic link to the file, which lies in another folder; that is how many people keep their models."""
+    outside.write_bytes(data)
+    path.symlink_to(outside)
+
+
+def link_to_nothing(path: Path, data: bytes, outside: Path) -> None:
+    path.symlink_to(outside)
+
+
+def link_in_a_circle(path: Path, data: bytes, outside: Path) -> None:
+    outside.symlink_to(path)
+    path.symlink_to(outside)
+
+
+def link_to_a_folder(path: Path, data: bytes, outside: Path) -> None:
+    path.symlink_to(outside.parent)
+
+
+def link_to_a_device(path: Path, data: bytes, outside: Path) -> None:
+    """One that can be read without end."""
+    path.symlink_to("/dev/zero")
+
+
+def folder(path: Path, data: bytes, outside: Path) -> None:
+    path.mkdir()
+
+
+def pipe(path: Path, data: bytes, outside: Path) -> None:
+    """What waits for ever when it is opened."""
+    os.mkfifo(path)
+
+
+PATHS = (link_outside, link_to_nothing, link_in_a_circle, link_to_a_folder, link_to_a_device, folder, pipe)

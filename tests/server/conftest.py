@@ -7,9 +7,11 @@ folder pass beside them.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from client import KolorsGraph
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,3 +34,12 @@ def plain(server):
     """The latent of the plain graph, which others are compared with."""
     graph = KolorsGraph()
     return server.latent(graph, graph.sample())
+
+
+@pytest.fixture
+def goes_on(server, plain) -> Iterator[None]:
+    """After the test, a good prompt that is computed anew gives what it always gave."""
+    yield
+    server.free()
+    graph = KolorsGraph()
+    assert torch.equal(server.latent(graph, graph.sample()), plain)

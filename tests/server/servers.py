@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import vision_tower
 from client import Client
 
 ROOT = Path(__file__).resolve().parents[2]
 PACK_NAME = "comfyui-kolors"
+TEST_NODES = ("vision_tower.py", "stage_nodes.py")  # nodes that only tests need
 
 #: Checkouts of other packs that the shared server gets as well, separated as in PATH.
 OTHER_PACKS = [Path(path).resolve() for path in os.environ.get("KOLORS_OTHER_PACKS", "").split(os.pathsep) if path]
@@ -27,7 +27,8 @@ def running(dev, base: Path, packs: Iterable[Path]) -> Iterator[Client]:
     Raises RuntimeError where the host could not import one of them.
     """
     (base / "custom_nodes").mkdir(parents=True, exist_ok=True)
-    shutil.copy(vision_tower.__file__, base / "custom_nodes")
+    for nodes in TEST_NODES:
+        shutil.copy(Path(__file__).with_name(nodes), base / "custom_nodes")
     for pack in packs:
         dev.link_pack(base / "custom_nodes" / (PACK_NAME if pack == ROOT else pack.name), pack)
     dev.LOGS.mkdir(parents=True, exist_ok=True)

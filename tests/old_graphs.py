@@ -1,0 +1,468 @@
+"""Small graphs of the older packs in both file formats, a check of canvas files, and the canvas as a prompt."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+CONTROL = "control_after_generate"
+NEVER_SENT = {"Note", "MarkdownNote", "Reroute", "PrimitiveNode"}
+MUTED, BYPASSED = 2, 4
+
+APPLY_SLOTS = [("model", "MODEL"), ("ipadapter", "IPADAPTER"), ("image", "IMAGE"), ("image_negative", "IMAGE")]
+APPLY_SLOTS += [("attn_mask", "MASK"), ("clip_vision", "CLIP_VISION")]
+APPLY_WIDGETS = ["weight_type", "combine_embeds", "start_at", "end_at", "embeds_scaling"]
+SIZES = ["width", "height", "crop_w", "crop_h", "target_width", "target_height"]
+SAMPLED = [("positive", "CONDITIONING"), ("negative", "CONDITIONING"), ("latent_image", "LATENT")]
+
+#: As their packs declare them: slots, widgets in the order of the canvas, types of the outputs.
+DECLARED = {
+    "DownloadAndLoadKolorsModel": ([], ["model", "precision"], ["KOLORSMODEL"]),
+    "DownloadAndLoadChatGLM3": ([], ["precision"], ["CHATGLM3MODEL"]),
+    "LoadChatGLM3": ([], ["chatglm3_checkpoint"], ["CHATGLM3MODEL"]),
+    "KolorsTextEncode": (
+        [("chatglm3_model", "CHATGLM3MODEL")],
+        ["prompt", "negative_prompt", "num_images_per_prompt"],
+        ["KOLORS_EMBEDS"],
+    ),
+    "KolorsSampler": (
+        [("kolors_model", "KOLORSMODEL"), ("kolors_embeds", "KOLORS_EMBEDS"), ("latent", "LATENT")],
+        ["width", "height", "seed", CONTROL, "steps", "cfg", "scheduler", "denoise_strength"],
+        ["LATENT"],
+    ),
+    "MZ_KolorsUNETLoader": ([], ["unet_name"], ["MODEL", "TorchLinear"]),
+    "MZ_KolorsUNETLoaderV2": ([], ["unet_name"], ["MODEL"]),
+    "MZ_KolorsCheckpointLoaderSimple": ([], ["ckpt_name"], ["MODEL", "VAE"]),
+    "MZ_ChatGLM3Loader": ([], ["chatglm3_checkpoint"], ["CHATGLM3MODEL"]),
+    "MZ_ChatGLM3": (
+        [("chatglm3_model", "CHATGLM3MODEL"), ("hid_proj", "TorchLinear")],
+        ["text"],
+        ["CONDITIONING"],
+    ),
+    "MZ_ChatGLM3_V2": ([("chatglm3_model", "CHATGLM3MODEL")], ["text"], ["CONDITIONING"]),
+    "MZ_ChatGLM3_Advance_V2": ([("chatglm3_model", "CHATGLM3MODEL")], ["text", *SIZES], ["CONDITIONING"]),
+    "MZ_ChatGLM3Embeds2Conditioning": (
+        [("kolors_embeds", "KOLORS_EMBEDS")],
+        SIZES,
+        ["CONDITIONING", "CONDITIONING"],
+    ),
+    "MZ_FakeCond": ([], ["seed", CONTROL, "dtype"], ["CONDITIONING"]),
+    "MZ_ApplySDXLSamplingSettings": ([("model", "MODEL")], [], ["MODEL"]),
+    "MZ_ApplyCUDAGenerator": ([("model", "MODEL")], [], ["MODEL"]),
+    "MZ_KolorsControlNetLoader": ([], ["control_net_name"], ["CONTROL_NET"]),
+    "MZ_KolorsControlNetPatch": ([("control_net", "CONTROL_NET"), ("model", "MODEL")], [], ["CONTROL_NET"]),
+    "MZ_KolorsCLIPVisionLoader": ([], ["clip_name"], ["CLIP_VISION"]),
+    "MZ_IPAdapterModelLoaderKolors": ([], ["ipadapter_file"], ["IPADAPTER"]),
+    "MZ_IPAdapterAdvancedKolors": (APPLY_SLOTS, ["weight", *APPLY_WIDGETS], ["MODEL"]),
+    "MZ_IPAdapterInsightFaceLoader": ([], ["provider"], ["INSIGHTFACE"]),
+    "MZ_IPAdapterFaceID": (
+        [*APPLY_SLOTS, ("insightface", "INSIGHTFACE")],
+        ["weight", "weight_faceidv2", *APPLY_WIDGETS],
+        ["MODEL", "IMAGE"],
+    ),
+    "IPAdapterFaceIDKolors": (
+        [*APPLY_SLOTS, ("insightface", "INSIGHTFACE")],
+        ["weight", "weight_faceidv2", "weight_kolors", *APPLY_WIDGETS],
+        ["MODEL", "IMAGE"],
+    ),
+    "IPAdapterModelLoader": ([], ["ipadapter_file"], ["IPADAPTER"]),
+    "IPAdapterAdvanced": (APPLY_SLOTS, ["weight", *APPLY_WIDGETS], ["MODEL"]),
+    "IPAdapterInsightFaceLoader": ([], ["provider", "model_name"], ["INSIGHTFACE"]),
+    "IPAdapterUnifiedLoader": ([("model", "MODEL")], ["preset"], ["MODEL", "IPADAPTER"]),
+    "easy kolorsLoader": (
+        [("model_override", "MODEL"), ("vae_override", "VAE"), ("optional_lora_stack", "LORA_STACK")],
+        [
+            "unet_name",
+            "vae_name",
+            "chatglm3_name",
+            "lora_name",
+            "lora_model_strength",
+            "lora_clip_strength",
+            "resolution",
+            "empty_latent_width",
+            "empty_latent_height",
+            "positive",
+            "negative",
+            "batch_size",
+            "auto_clean_gpu",
+        ],
+        ["PIPE_LINE", "MODEL", "VAE"],
+    ),
+    "easy loraStack": ([], ["lora_name"], ["LORA_STACK"]),
+    "easy kSampler": ([("pipe", "PIPE_LINE")], ["image_output"], ["PIPE_LINE", "IMAGE"]),
+    "CLIPVisionLoader": ([], ["clip_name"], ["CLIP_VISION"]),
+    "ControlNetLoader": ([], ["control_net_name"], ["CONTROL_NET"]),
+    "ControlNetApply": (
+        [("conditioning", "CONDITIONING"), ("control_net", "CONTROL_NET"), ("image", "IMAGE")],
+        ["strength"],
+        ["CONDITIONING"],
+    ),
+    "UNETLoader": ([], ["unet_name", "weight_dtype"], ["MODEL"]),
+    "VAELoader": ([], ["vae_name"], ["VAE"]),
+    "VAEDecode": ([("samples", "LATENT"), ("vae", "VAE")], [], ["IMAGE"]),
+    "VAEEncode": ([("pixels", "IMAGE"), ("vae", "VAE")], [], ["LATENT"]),
+    "EmptyImage": ([], ["width", "height", "batch_size", "color"], ["IMAGE"]),
+    "EmptyLatentImage": ([], ["width", "height", "batch_size"], ["LATENT"]),
+    "KSampler": (
+        [("model", "MODEL"), *SAMPLED],
+        ["seed", CONTROL, "steps", "cfg", "sampler_name", "scheduler", "denoise"],
+        ["LATENT"],
+    ),
+    "SaveLatent": ([("samples", "LATENT")], ["filename_prefix"], []),
+    "SaveImage": ([("images", "IMAGE")], ["filename_prefix"], []),
+    "PreviewImage": ([("images", "IMAGE")], [], []),
+    "Reroute": ([("", "*")], [], ["*"]),
+    "SetNode": ([("value", "*")], ["Constant"], ["*"]),
+    "PrimitiveNode": ([], ["value", CONTROL], ["*"]),
+}
+TINY = {"width": 64, "height": 64, "batch_size": 1}
+APPLIED = {"weight": 0.7, "weight_type": "linear", "combine_embeds": "concat", "start_at": 0.0, "end_at": 0.9}
+APPLIED |= {"embeds_scaling": "V only"}
+#: Names of the files in the graphs, as users have them.
+FILES = {"unet_name": "kolors-unet.safetensors", "chatglm3_checkpoint": "chatglm3-8bit.safetensors"}
+
+
+class OldGraph(dict):
+    """A graph in API format; `node` gives a link to the first output of a new node."""
+
+    def node(self, kind: str, **inputs: Any) -> list:
+        slots, widgets, _ = DECLARED[kind]
+        assert set(inputs) <= {name for name, _ in slots} | set(widgets), (kind, set(inputs))
+        self[str(len(self) + 1)] = {"class_type": kind, "inputs": inputs, "_meta": {"title": kind}}
+        return [str(len(self)), 0]
+
+    def prompts(self, kind: str = "MZ_ChatGLM3_V2", **more: Any) -> list[list]:
+        encoder = self.node("MZ_ChatGLM3Loader", chatglm3_checkpoint=FILES["chatglm3_checkpoint"])
+        texts = ("一只红苹果, a red apple", "blue")
+        return [self.node(kind, chatglm3_model=encoder, text=text, **more) for text in texts]
+
+    def unet(self, kind: str = "MZ_KolorsUNETLoaderV2") -> list:
+        return self.node(kind, unet_name=FILES["unet_name"])
+
+    def sample(self, model: list, positive: list, negative: list, **changes: Any) -> list:
+        inputs = {"model": model, "positive": positive, "negative": negative, "seed": 3, CONTROL: "randomize"}
+        inputs |= {"steps": 2, "cfg": 5.0, "sampler_name": "euler", "scheduler": "ddim_uniform", "denoise": 1.0}
+        inputs["latent_image"] = self.node("EmptyLatentImage", **TINY)
+        return self.save(self.node("KSampler", **inputs | changes))
+
+    def save(self, samples: list) -> list:
+        return self.node("SaveLatent", samples=samples, filename_prefix="latents/old")
+
+    def image(self) -> list:
+        return self.node("EmptyImage", width=64, height=64, batch_size=1, color=0x4080C0)
+
+    def apply(self, kind: str, adapter: str, **more: Any) -> list:
+        """An Apply node of IPAdapter_plus or of MZ with all that it needs."""
+        model = self.unet()
+        loader = self.node(adapter, ipadapter_file="ip_adapter_plus_general.bin")
+        vision = self.node("MZ_KolorsCLIPVisionLoader", clip_name="clip-vit-large-patch14-336.bin")
+        inputs = APPLIED | {"model": model, "ipadapter": loader, "clip_vision": vision, "image": self.image()} | more
+        return self.node(kind, **inputs)
+
+
+def kijai(prompt: str = "a red apple", latent: bool = False, images: int = 1, **changes: Any) -> OldGraph:
+    """Text to image, or from a picture, with the nodes of ComfyUI-KwaiKolorsWrapper."""
+    graph = OldGraph()
+    model = graph.node("DownloadAndLoadKolorsModel", model="Kwai-Kolors/Kolors", precision="fp16")
+    encoder = graph.node("DownloadAndLoadChatGLM3", precision="quant8")
+    texts = {"prompt": prompt, "negative_prompt": "ugly", "num_images_per_prompt": images}
+    embeds = graph.node("KolorsTextEncode", chatglm3_model=encoder, **texts)
+    inputs = {"width": 64, "height": 64, "seed": 7, CONTROL: "fixed", "steps": 3, "cfg": 5}
+    inputs |= {"scheduler": "DPMSolverMultistepScheduler_SDE_karras"} | changes
+    vae = graph.node("VAELoader", vae_name="sdxl.vae.safetensors")
+    if latent:
+        inputs |= {"latent": graph.node("VAEEncode", pixels=graph.image(), vae=vae), "denoise_strength": 0.7}
+    samples = graph.node("KolorsSampler", kolors_model=model, kolors_embeds=embeds, **inputs)
+    graph.node("SaveImage", images=graph.node("VAEDecode", samples=samples, vae=vae), filename_prefix="old")
+    graph.save(samples)
+    return graph
+
+
+def local_encoder() -> OldGraph:
+    """ComfyUI-KwaiKolorsWrapper with its loader for one file."""
+    graph = kijai()
+    graph["2"] = {"class_type": "LoadChatGLM3", "inputs": {"chatglm3_checkpoint": FILES["chatglm3_checkpoint"]}}
+    return graph
+
+
+def text_to_image() -> OldGraph:
+    graph = OldGraph()
+    graph.sample(graph.unet(), *graph.prompts())
+    return graph
+
+
+def legacy() -> OldGraph:
+    graph = OldGraph()
+    model = graph.unet("MZ_KolorsUNETLoader")
+    graph.sample(model, *graph.prompts("MZ_ChatGLM3", hid_proj=[model[0], 1]))
+    return graph
+
+
+def checkpoint() -> OldGraph:
+    graph = OldGraph()
+    model = graph.node("MZ_KolorsCheckpointLoaderSimple", ckpt_name="kolors_fp16.safetensors")
+    graph.sample(model, *graph.prompts())
+    samples = next(key for key, node in graph.items() if node["class_type"] == "KSampler")
+    graph.node("PreviewImage", images=graph.node("VAEDecode", samples=[samples, 0], vae=[model[0], 1]))
+    return graph
+
+
+def sizes() -> OldGraph:
+    graph = OldGraph()
+    size = dict(zip(SIZES, (1024, 768, 8, 16, 512, 640)))
+    graph.sample(graph.unet(), *graph.prompts("MZ_ChatGLM3_Advance_V2", **size))
+    return graph
+
+
+def embeds() -> OldGraph:
+    """Both packs together, two samplers on the same prompts."""
+    graph = kijai()
+    size = dict(zip(SIZES, (1024, 768, 8, 16, 512, 640)))
+    positive = graph.node("MZ_ChatGLM3Embeds2Conditioning", kolors_embeds=["3", 0], **size)
+    model = graph.node("MZ_ApplyCUDAGenerator", model=graph.unet())
+    graph.sample(graph.node("MZ_ApplySDXLSamplingSettings", model=model), positive, [positive[0], 1])
+    return graph
+
+
+def fake_prompt() -> OldGraph:
+    graph = OldGraph()
+    positive, _ = graph.prompts()
+    zeros = graph.node("MZ_FakeCond", **{"seed": 0, CONTROL: "fixed", "dtype": "fp16"})
+    graph.sample(graph.unet(), positive, zeros)
+    return graph
+
+
+def control_net(patch: bool, loader: str = "MZ_KolorsControlNetLoader") -> OldGraph:
+    graph = OldGraph()
+    positive, negative = graph.prompts()
+    model = graph.unet()
+    control = graph.node(loader, control_net_name="Kolors-ControlNet-Depth.safetensors")
+    if patch:
+        control = graph.node("MZ_KolorsControlNetPatch", control_net=control, model=model)
+    inputs = {"conditioning": positive, "control_net": control, "image": graph.image(), "strength": 0.7}
+    graph.sample(model, graph.node("ControlNetApply", **inputs), negative)
+    return graph
+
+
+def picture(
+    kind: str = "MZ_IPAdapterAdvancedKolors", adapter: str = "MZ_IPAdapterModelLoaderKolors", **more
+) -> OldGraph:
+    graph = OldGraph()
+    model = graph.apply(kind, adapter, **more)
+    graph.sample(model, *graph.prompts())
+    return graph
+
+
+def face(kind: str = "MZ_IPAdapterFaceID", adapter: str = "MZ_IPAdapterModelLoaderKolors", **more: Any) -> OldGraph:
+    graph = OldGraph()
+    if kind.startswith("MZ"):
+        faces = graph.node("MZ_IPAdapterInsightFaceLoader", provider="CPU")
+    else:
+        faces = graph.node("IPAdapterInsightFaceLoader", provider="CPU", model_name="antelopev2")
+        more = {"weight_kolors": 1.0} | more
+    model = graph.apply(kind, adapter, **({"insightface": faces, "weight_faceidv2": 1.0} | more))
+    graph.sample(model, *graph.prompts())
+    graph.node("PreviewImage", images=[model[0], 1])
+    return graph
+
+
+def easy(pipe: bool = False, **changes: Any) -> OldGraph:
+    graph = OldGraph()
+    inputs = {"unet_name": FILES["unet_name"], "vae_name": "sdxl.vae.safetensors"}
+    inputs |= {"chatglm3_name": FILES["chatglm3_checkpoint"], "lora_name": "None", "lora_model_strength": 0.5}
+    inputs |= {"lora_clip_strength": 0.25, "resolution": "width x height (custom)", "empty_latent_width": 64}
+    inputs |= {"empty_latent_height": 128, "positive": "a red apple", "negative": "", "batch_size": 2}
+    loader = graph.node("easy kolorsLoader", **inputs | {"auto_clean_gpu": False} | changes)
+    if pipe:
+        graph.node("easy kSampler", pipe=loader, image_output="Preview")
+    image = graph.node("VAEDecode", samples=graph.node("EmptyLatentImage", **TINY), vae=[loader[0], 2])
+    graph.node("PreviewImage", images=image)
+    graph.sample([loader[0], 1], *graph.prompts())
+    return graph
+
+
+#: One graph at least for every node type of the table.
+GRAPHS = {
+    "kijai": kijai,
+    "kijai, several prompts": lambda: kijai("a red apple | {big|small} blue bird | girl", images=2),
+    "kijai, from a picture": lambda: kijai(latent=True),
+    "kijai, several prompts from a picture": lambda: kijai("apple|bird", latent=True),
+    "kijai, one file": local_encoder,
+    "text to image": text_to_image,
+    "legacy": legacy,
+    "checkpoint": checkpoint,
+    "sizes": sizes,
+    "both packs": embeds,
+    "fake prompt": fake_prompt,
+    "ControlNet": lambda: control_net(patch=False),
+    "ControlNet, patched": lambda: control_net(patch=True),
+    "ControlNet of SDXL, patched": lambda: control_net(patch=True, loader="ControlNetLoader"),
+    "picture": picture,
+    "picture, adapter of IPAdapter_plus": lambda: picture(adapter="IPAdapterModelLoader"),
+    "face": face,
+    "face of IPAdapter_plus": lambda: face("IPAdapterFaceIDKolors", "IPAdapterModelLoader"),
+    "EasyUse": easy,
+    "EasyUse, with a LoRA": lambda: easy(lora_name="style.safetensors", resolution="128 x 64"),
+}
+
+
+# ---- canvas ---------------------------------------------------------------------------------------------------------
+
+
+def as_canvas(prompt: dict) -> dict:
+    """The same graph as the front end saves it, with little room between the nodes."""
+    numbers = iter(range(1, 10000))
+    links, nodes = [], {}
+    for index, (key, node) in enumerate(prompt.items()):
+        slots, widgets, outputs = DECLARED[node["class_type"]]
+        linked = {name for name, value in node["inputs"].items() if isinstance(value, list)} - dict(slots).keys()
+        inputs = [{"name": name, "type": kind, "link": None} for name, kind in slots]
+        inputs += [
+            {"name": name, "type": "*", "link": None, "widget": {"name": name}} for name in widgets if name in linked
+        ]
+        values = [node["inputs"].get(name) for name in widgets]
+        while values and values[-1] is None:
+            values.pop()
+        nodes[key] = {
+            "id": int(key),
+            "type": node["class_type"],
+            "pos": {"0": 230 * (index // 4), "1": 120 * (index % 4)},  # as older front ends wrote it
+            "size": [200, 80],
+            "flags": {},
+            "order": index,
+            "mode": 0,
+            "inputs": inputs,
+            "outputs": [{"name": kind, "type": kind, "links": None} for kind in outputs],
+            "properties": {"Node name for S&R": node["class_type"]},
+            "widgets_values": [None if isinstance(value, list) else value for value in values],
+        }
+    for key, node in prompt.items():
+        for name, value in node["inputs"].items():
+            if isinstance(value, list):
+                slot = next(i for i, one in enumerate(nodes[key]["inputs"]) if one["name"] == name)
+                source, number = nodes[value[0]]["outputs"][value[1]], next(numbers)
+                links.append([number, int(value[0]), value[1], int(key), slot, source["type"]])
+                nodes[key]["inputs"][slot]["link"] = number
+                source["links"] = [*(source["links"] or []), number]
+    last = {"last_node_id": max(map(int, prompt)), "last_link_id": len(links)}
+    return {
+        **last,
+        "nodes": list(nodes.values()),
+        "links": links,
+        "groups": [],
+        "config": {},
+        "extra": {},
+        "version": 0.4,
+    }
+
+
+def canvas_faults(workflow: dict, overlapping: bool = False) -> list[str]:
+    """What a front end would stumble over in a canvas or in one of its subgraphs.
+
+    overlapping: whether nodes may lie on each other.
+    """
+    faults = []
+    subgraphs = workflow.get("definitions", {}).get("subgraphs", [])
+    for scope in (workflow, *subgraphs):
+        nodes = {node["id"]: node for node in scope["nodes"]}
+        edges = {scope[name]["id"] for name in ("inputNode", "outputNode") if name in scope}
+        keys = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
+        links = [link if isinstance(link, dict) else dict(zip(keys, link)) for link in scope["links"]]
+        by_number = {link["id"]: link for link in links}
+        faults += ["a node id twice"] if len(nodes) != len(scope["nodes"]) else []
+        faults += ["a link id twice"] if len(by_number) != len(links) else []
+        for link in links:
+            ends = []
+            for end, kind in (("origin", "outputs"), ("target", "inputs")):
+                if link[f"{end}_id"] in edges:
+                    continue
+                node, slot = nodes.get(link[f"{end}_id"]), link[f"{end}_slot"]
+                if node is None or slot >= len(node[kind]):
+                    faults.append(f"{link} has no {end}")
+                    continue
+                one = node[kind][slot]
+                listed = one["link"] == link["id"] if end == "target" else link["id"] in (one["links"] or [])
+                faults += [] if listed else [f"{link} is not in {node['type']} {one['name']}"]
+                ends.append(one["type"])
+            if (
+                len(ends) == 2
+                and not {"*", "COMBO"} & set(ends)
+                and not set(ends[0].split(",")) & set(ends[1].split(","))
+            ):
+                faults.append(f"{link} joins {ends}")
+        for node in nodes.values():
+            numbers = [one["link"] for one in node.get("inputs") or []]
+            numbers += [number for one in node.get("outputs") or [] for number in one["links"] or []]
+            faults += [
+                f"{node['type']} has link {n}, which is nowhere"
+                for n in numbers
+                if n is not None and n not in by_number
+            ]
+        counted = scope.get("state", {})
+        highest = (
+            counted.get("lastNodeId", scope.get("last_node_id", 0)),
+            counted.get("lastLinkId", scope.get("last_link_id", 0)),
+        )
+        if highest[0] < max([0, *nodes]) or highest[1] < max([0, *by_number]):
+            faults.append(f"the highest numbers are not {highest}")
+        boxes = [] if overlapping else [(node, box(node)) for node in nodes.values()]
+        for index, (node, (x, y, w, h)) in enumerate(boxes):
+            for other, (u, v, a, b) in boxes[:index]:
+                if x < u + a and u < x + w and y < v + b and v < y + h:
+                    faults.append(f"{node['type']} lies on {other['type']}")
+    return faults
+
+
+def box(node: dict) -> tuple[float, float, float, float]:
+    """x, y, width and height of a node with its title of 30 pixels."""
+    (x, y), (width, height) = (
+        [value["0"], value["1"]] if isinstance(value, dict) else value for value in (node["pos"], node["size"])
+    )
+    return x, y - 30, width, height + 30
+
+
+def to_prompt(workflow: dict, object_info: dict) -> dict:
+    """What the front end sends for a canvas without subgraphs; widgets are read in the order of `object_info`.
+
+    Nodes of a type that the server does not know are sent with their links only.
+    """
+    workflow = copy.deepcopy(workflow)
+    nodes = {node["id"]: node for node in workflow["nodes"]}
+    links = {link[0]: link for link in workflow["links"]}
+
+    def value_of(number: int) -> Any:
+        _, source, slot, *_ = links[number]
+        node = nodes[source]
+        if node["type"] == "PrimitiveNode":
+            return node["widgets_values"][0]
+        if node["type"] == "Reroute":
+            return value_of(node["inputs"][0]["link"]) if node["inputs"][0]["link"] is not None else None
+        if node["mode"] == BYPASSED:
+            kind = node["outputs"][slot]["type"]
+            passed = [one["link"] for one in node["inputs"] if one["type"] == kind and one["link"] is not None]
+            return value_of(passed[0]) if passed else None
+        return None if node["mode"] == MUTED else [str(source), slot]
+
+    prompt = {}
+    for node in nodes.values():
+        if node["type"] in NEVER_SENT or node["mode"] in (MUTED, BYPASSED):
+            continue
+        inputs, stored = {}, list(node.get("widgets_values") or [])
+        info = object_info.get(node["type"], {"input": {}})["input"]
+        for name, declared in {**info.get("required", {}), **info.get("optional", {})}.items():
+            if isinstance(declared[0], list) or declared[0] in ("COMBO", "INT", "FLOAT", "STRING", "BOOLEAN"):
+                if stored:
+                    inputs[name] = stored.pop(0)
+                options = declared[1] if len(declared) > 1 else {}
+                if (
+                    options.get(CONTROL)
+                    or options.get("image_upload")
+                    or (name in ("seed", "noise_seed") and stored[:1] and isinstance(stored[0], str))
+                ):
+                    stored[:1] = []
+        for one in node.get("inputs") or []:
+            value = value_of(one["link"]) if one.get("link") is not None else None
+            if value is not None:
+                inputs[one["name"]] = value
+        prompt[str(node["id"])] = {"class_type": node["type"], "inputs": inputs, "_meta": {"title": node["type"]}}
+    return prompt

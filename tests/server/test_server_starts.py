@@ -1,0 +1,69 @@
+"""Servers started in other ways: with little memory, without caches, and after one that was killed."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from client import Client, KolorsGraph, PromptError
+
+pytestmark = pytest.mark.host
+
+ROOT = Path(__file__).resolve().parents[2]
+FLAGS = (("--lowvram",), ("--novram",), ("--cache-none",), ("--cache-lru", "1"))
+
+
+@contextmanager
+def started(dev, base: Path, *flags: str):
+    """A server of its own over the folders of the shared one, and its process."""
+    command = dev.server_command
+    setup = dev.Setup(Path(sys.executable), Path(os.environ["COMFYUI_PATH"]), base)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dev, "server_command", lambda *given: [*command(*given), *flags])
+        with dev.running_server(setup, dev.Progress(2), dev.free_port()) as running:
+            yield Client(running.url, base, running.log), running.process
+
+
+@pytest.mark.parametrize("flags", FLAGS, ids=" ".join)
+def test_a_server_with_little_memory_or_cache_gives_the_same_bytes(dev, server, plain, flags):
+    with started(dev, server.base, *flags) as (client, _):
+        for turn in range(3):
+            graph = KolorsGraph()
+            if turn == 1:  # a bad prompt between two good ones
+                with pytest.raises(PromptError, match="expects text states 64 wide"):
+                    wrong = graph.add("KolorsTestConditioning", width=2048, pooled_width=1280)
+                    client.latent(graph, graph.sample(wrong))
+                client.free()
+            else:
+                assert torch.equal(client.latent(graph, graph.sample()), plain)
+
+
+def test_a_server_killed_in_the_middle_of_a_prompt_starts_again(dev, server, plain):
+    conditionings = server.base / "output" / "conditioning"
+    with started(dev, server.base) as (client, process):
+        graph = KolorsGraph()
+        prompt, name = graph.encode(), "conditioning/killed"
+        graph.add("KolorsConditioningSave", conditioning=prompt, filename_prefix=name, precision="fp32")
+        client.save_latent(graph, graph.sample(steps=1000))
+        client.queue(graph)
+        deadline = time.monotonic() + 60
+        while not list(conditionings.glob("killed*.safetensors")):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+        with pytest.raises(OSError):
+            client.request("/queue")
+    with started(dev, server.base) as (client, _):
+        graph = KolorsGraph()
+        assert torch.equal(client.latent(graph, graph.sample()), plain)
+        graph = KolorsGraph()
+        (saved,) = conditionings.glob("killed*")
+        name = f"conditioning/{saved.name} [output]"
+        loaded = graph.add("KolorsConditioningLoad", conditioning_name=name)
+        assert torch.equal(client.latent(graph, graph.sample(loaded)), plain)
