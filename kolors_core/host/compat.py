@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 
 import comfy.model_patcher
 import comfy.sd
@@ -21,12 +22,25 @@ def patches_convert() -> bool:
     return bool(asked)
 
 
-def load_diffusion_model_state_dict(state_dict, model_options, metadata):
-    """``comfy.sd.load_diffusion_model_state_dict``; `metadata` is taken since 0.3.67 and would be an error before."""
+def load_diffusion_model_state_dict(state_dict, model_options, metadata, **dynamic):
+    """``comfy.sd.load_diffusion_model_state_dict``; `metadata` is taken since 0.3.67 and would be an error before.
+
+    dynamic: see `allow_reloading`.
+    """
     load = comfy.sd.load_diffusion_model_state_dict
     if "metadata" in inspect.signature(load).parameters:
-        return load(state_dict, model_options=model_options, metadata=metadata)
+        return load(state_dict, model_options=model_options, metadata=metadata, **dynamic)
     return load(state_dict, model_options=model_options)  # 0.3.64
+
+
+def allow_reloading(patcher, load: Callable, *arguments) -> None:
+    """Tell a patcher how it was loaded, for the nodes that need its weights once more: training, torch.compile, hooks.
+
+    So on 0.29, which ends these nodes with an error where it does not know; up to 0.8 nobody asks. The host calls
+    ``load(*arguments, disable_dynamic=True)`` and takes a patcher.
+    """
+    if hasattr(patcher, "cached_patcher_init"):
+        patcher.cached_patcher_init = (load, arguments)
 
 
 def node_replace_class() -> type | None:

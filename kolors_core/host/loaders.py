@@ -31,9 +31,10 @@ NOT_THE_FILE = (
 )
 
 
-def load_unet(path: str, weight_dtype: str = "default"):
+def load_unet(path: str, weight_dtype: str = "default", **dynamic):
     """Load a Kolors UNet from a file in diffusers' or in SD layout as a MODEL.
 
+    dynamic: given by the host alone, see `compat.allow_reloading`.
     Raises KolorsError where the file is something else or incomplete.
     """
     started = time.perf_counter()
@@ -42,7 +43,8 @@ def load_unet(path: str, weight_dtype: str = "default"):
     options = {"dtype": WEIGHT_DTYPES[weight_dtype]} if weight_dtype != "default" else {}
     if weight_dtype == "fp8_e4m3fn_fast":
         options["fp8_optimizations"] = True
-    model = compat.load_diffusion_model_state_dict(unet, options, metadata)
+    model = compat.load_diffusion_model_state_dict(unet, options, metadata, **dynamic)
+    compat.allow_reloading(model, load_unet, path, weight_dtype)
     log_load("UNet", path, model.model.get_dtype(), model.model_size(), started)
     return model
 
@@ -93,9 +95,10 @@ def _expected_unet(unet: dict[str, Tensor]) -> dict[str, Tensor]:
     return KolorsUNet(**layout, device="meta", operations=comfy.ops.disable_weight_init).state_dict()
 
 
-def load_text_encoder(path: str, weight_dtype: str = "default", device: str = "default"):
+def load_text_encoder(path: str, weight_dtype: str = "default", device: str = "default", **dynamic):
     """Load a ChatGLM3 encoder as a CLIP; `device` "cpu" keeps it there whatever else the host has.
 
+    dynamic: given by the host alone, see `compat.allow_reloading`.
     Raises KolorsError where the file is something else or incomplete, or no tokenizer is found.
     """
     started = time.perf_counter()
@@ -118,15 +121,21 @@ def load_text_encoder(path: str, weight_dtype: str = "default", device: str = "d
         return weights.read(prefix + key, rows) if prefix + key in weights.files else encoder[key]  # a default of ours
 
     state_dict = encoder_weights.convert(config, encoder, source, storage, read)
-    clip = text_encoder.build_clip(state_dict, tokenizer, config, storage, options)
+    clip = text_encoder.build_clip(state_dict, tokenizer, config, storage, options, **dynamic)
+    compat.allow_reloading(clip.patcher, _reload_text_encoder, path, weight_dtype, device)
     log_load("ChatGLM3 text encoder", path, storage, clip.patcher.model_size(), started)
     return clip
 
 
-def load_checkpoint(path: str):
+def _reload_text_encoder(*arguments, **dynamic):
+    return load_text_encoder(*arguments, **dynamic).patcher
+
+
+def load_checkpoint(path: str, **dynamic):
     """Load a checkpoint as (MODEL, CLIP or None, VAE); a diffusers UNet put there by mistake loads as well.
 
     A VAE that the file does not have is the host's empty one, which says so when it is used.
+    dynamic: given by the host alone, see `compat.allow_reloading`.
     Raises KolorsError where the file holds no Kolors UNet or an incomplete one.
     """
     started = time.perf_counter()
@@ -139,14 +148,21 @@ def load_checkpoint(path: str):
     checkpoint = {f"model.diffusion_model.{key}": tensor for key, tensor in unet.items()} | rest
     try:
         model, clip, vae, _ = comfy.sd.load_state_dict_guess_config(
-            checkpoint, output_clip=find_chatglm3(rest) is not None, metadata=metadata
+            checkpoint, output_clip=find_chatglm3(rest) is not None, metadata=metadata, **dynamic
         )
     except NOT_THE_FILE:
         raise
     except Exception as error:  # the UNet is whole, so it is the VAE, whose damages the host meets in any way
         raise KolorsError(f"{locate(path)} has a damaged VAE ({error}). Download it again.") from error
+    for index, part in enumerate((model, clip and clip.patcher, getattr(vae, "patcher", None))):
+        compat.allow_reloading(part, _reload_from_checkpoint, path, index)
     log_load("checkpoint", path, model.model.get_dtype(), model.model_size(), started)
     return model, clip, vae
+
+
+def _reload_from_checkpoint(path: str, index: int, **dynamic):
+    part = load_checkpoint(path, **dynamic)[index]
+    return getattr(part, "patcher", part)
 
 
 def log_load(what: str, path: str, dtype, size: int, started: float) -> None:

@@ -136,12 +136,18 @@ def _attend(attention, query: Tensor, key: Tensor, value: Tensor, bias: Tensor) 
 
 
 def build_clip(
-    state_dict: dict[str, Tensor], tokenizer: ChatGLM3Tokenizer, config: ChatGLM3Config, storage: Storage, model_options
+    state_dict: dict[str, Tensor],
+    tokenizer: ChatGLM3Tokenizer,
+    config: ChatGLM3Config,
+    storage: Storage,
+    model_options,
+    **dynamic,
 ):
-    """A ``comfy.sd.CLIP`` of the state dict of `encoder_weights.convert`."""
+    """A ``comfy.sd.CLIP`` of the state dict of `encoder_weights.convert`. dynamic: see `compat.allow_reloading`."""
     target = ClipTarget(*_target(state_dict, tokenizer, config, storage))
     parameters = sum(tensor.nbytes for tensor in state_dict.values()) // storage.plain.itemsize
-    return comfy.sd.CLIP(target, parameters=parameters, model_options={**model_options, "dtype": storage.plain})
+    options = {**model_options, "dtype": storage.plain}
+    return comfy.sd.CLIP(target, parameters=parameters, model_options=options, **dynamic)
 
 
 def _target(state_dict, tokenizer, config, storage):

@@ -8,6 +8,7 @@ in pickles, and with changes to files.
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import importlib.util
 import json
@@ -20,7 +21,20 @@ from collections import defaultdict
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-WATCHED = ("socket.", "urllib.", "http.", "ftplib.", "subprocess.", "os.system", "os.exec", "os.fork", "os.posix_spawn")
+WATCHED = (
+    "socket.connect",
+    "socket.bind",
+    "socket.get",
+    "socket.send",
+    "urllib.",
+    "http.",
+    "ftplib.",
+    "subprocess.",
+    "os.system",
+    "os.exec",
+    "os.fork",
+    "os.posix_spawn",
+)
 WATCHED += ("os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod")
 WATCHED += ("shutil.", "tempfile.", "pickle.find_class")
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -43,7 +57,8 @@ def main(base: Path) -> None:
 
     args.cpu, args.base_directory = True, str(base)
     importlib.import_module("utils.extra_config")  # first, as main.py has it: the host's nodes.py hides that folder
-    importlib.import_module("server")  # the host is there before any pack, and what it does itself is no part of this
+    server = importlib.import_module("server")
+    server.PromptServer(asyncio.new_event_loop())  # the host is there before any pack, and no part of this
     import torch
 
     sys.addaudithook(watch)

@@ -34,7 +34,7 @@ VARIABLES = {
     "clip_vision": ("comfy.clip_vision.ClipVisionModel",),
     "control": ("comfy.controlnet.ControlBase",),
     "layer": ("comfy.ldm.modules.attention.SpatialTransformer",),
-    "progress": ("comfy.utils.ProgressBar",),
+    "bar": ("comfy.utils.ProgressBar",),
     "sampling": ("comfy.model_sampling.ModelSamplingDiscrete",),
     "unet": ("comfy.ldm.modules.diffusionmodules.openaimodel.UNetModel",),
 }

@@ -161,15 +161,14 @@ def test_the_hosts_training_makes_a_lora_that_loads_back(server, plain, checkpoi
         pytest.skip("this host has no TrainLoraNode")
     info = node["TrainLoraNode"]["input"]
     graph = KolorsGraph()
-    known = {name: value for name, value in TRAINING.items() if name in info["required"]}
+    known = {name: spec[1]["default"] for name, spec in info["required"].items() if "default" in (*spec, {})[1]}
+    wanted = TRAINING | {"gradient_checkpointing": checkpointing}
+    known |= {name: value for name, value in wanted.items() if name in info["required"]}
     name = f"trained-{checkpointing}"
     pictures = graph.sample(latent=graph.empty_latent(batch_size=2))
     if server.request("/object_info/SaveLoRA"):  # a list, as a dataset is; 0.3.64 takes a batch
         pictures = graph.add("RebatchLatents", latents=pictures, batch_size=1)
-    trained = graph.add(
-        "TrainLoraNode", model=graph.model, positive=graph.encode(), latents=pictures,
-        gradient_checkpointing=checkpointing, **known,
-    )  # fmt: skip
+    trained = graph.add("TrainLoraNode", model=graph.model, positive=graph.encode(), latents=pictures, **known)
     outputs = {name: index for index, name in enumerate(node["TrainLoraNode"]["output"])}
     add_save(server, graph, trained.output(outputs["LORA_MODEL"]), f"loras/{name}")
     server.run(graph)

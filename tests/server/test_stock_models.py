@@ -9,7 +9,7 @@ import numpy
 import pytest
 import servers
 import torch
-from client import VAE, Graph, distance
+from client import UNET, VAE, Graph, KolorsGraph, PromptError, distance
 from safetensors.torch import save_file
 
 pytestmark = pytest.mark.host
@@ -93,3 +93,19 @@ def test_every_other_node_is_as_without_the_pack(server, without):
     assert [name for name in expected if found.get(name) != expected[name]] == []
     locale = json.loads((servers.ROOT / "locales/en/nodeDefs.json").read_text(encoding="utf-8"))
     assert found.keys() - expected.keys() == locale.keys()
+
+
+def test_after_the_nodes_of_minuszoneai_ours_are_as_before(server, plain):
+    """That pack swaps parts of the host while it loads, and writes into the configuration of a given model."""
+    if not server.request("/object_info/MZ_KolorsUNETLoaderV2"):
+        pytest.skip("no ComfyUI-Kolors-MZ: name a checkout of it in KOLORS_OTHER_PACKS")
+    graph = KolorsGraph()
+    model = graph.add("MZ_KolorsUNETLoaderV2", unet_name=UNET)
+    with pytest.raises(PromptError, match="Could not detect model type"):  # it knows the released sizes only
+        server.latent(graph, graph.sample(model=model))
+    graph = KolorsGraph()
+    changed = server.latent(graph, graph.sample(model=graph.add("MZ_ApplySDXLSamplingSettings", model=graph.model)))
+    assert distance(changed, plain) > 1e-3
+    server.free()
+    graph = KolorsGraph()
+    assert torch.equal(server.latent(graph, graph.sample()), plain)
