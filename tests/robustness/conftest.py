@@ -58,4 +58,6 @@ def as_markdown(report: dict[str, dict]) -> str:
 def as_cell(value: object) -> str:
     if isinstance(value, dict):
         return "; ".join(f"{key}: {as_cell(inner)}" for key, inner in value.items())
+    if isinstance(value, list):
+        return "; ".join(map(as_cell, value)) or "none"
     return f"{value:,}" if isinstance(value, int) else str(value)
