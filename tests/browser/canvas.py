@@ -82,13 +82,13 @@ LAYOUT = """() => {
 
 
 class Canvas:
-    """One page. `errors` are uncaught errors, and console errors that name this pack."""
+    """One page. `errors` are uncaught errors and console errors that name this pack: the front ends have their own."""
 
     def __init__(self, page: Page, server: Client, screenshots: Path):
         self.page, self.server, self.screenshots = page, server, screenshots
         self.errors: list[str] = []
         self.locale = ""
-        page.on("pageerror", lambda error: self.errors.append(f"{error}\n{error.stack}"))
+        page.on("pageerror", lambda error: OURS.search(error.stack) and self.errors.append(error.stack))
         page.on("console", self._take)
         page.set_default_timeout(WAIT_MS)
 
@@ -125,16 +125,13 @@ class Canvas:
 
     def open_template(self, name: str) -> None:
         """By clicking in the browser of templates."""
+        self.clear()
         self.page.evaluate("app.extensionManager.command.execute('Comfy.BrowseTemplates')")
         self.page.get_by_test_id(f"template-workflow-{name}").click()
-        self.wait_for_template(name)
+        self.wait_for_template()
 
-    def wait_for_template(self, name: str) -> None:
-        self.page.wait_for_function(
-            "(name) => app.extensionManager.workflow.activeWorkflow?.filename.startsWith(name)"
-            " && app.graph._nodes.some((node) => node.type.startsWith('Kolors'))",
-            arg=name,
-        )
+    def wait_for_template(self) -> None:
+        self.page.wait_for_function("window.app?.graph?._nodes.some((node) => node.type.startsWith('Kolors'))")
         self.page.get_by_role("dialog").wait_for(state="hidden")
         self.settle()
 
