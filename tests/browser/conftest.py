@@ -54,11 +54,10 @@ def page():
 @pytest.fixture(scope="session")
 def whole_canvas(server, page, dev):
     from canvas import Canvas
-    from playwright.sync_api import TimeoutError
 
     screenshots = dev.DEV / "screenshots"
     screenshots.mkdir(parents=True, exist_ok=True)
-    return Canvas(page, server, screenshots, TimeoutError)
+    return Canvas(page, server, screenshots)
 
 
 @pytest.fixture

@@ -43,5 +43,5 @@ def test_a_template_opens_and_draws(canvas, name):
 
 def test_a_template_opens_by_its_address(canvas):
     canvas.open(query=f"?template=kolors_text_to_image&source={PACK}")
-    canvas.wait_for_template("kolors_text_to_image")
+    canvas.wait_for_template()
     assert "KolorsUNETLoader" in canvas.nodes()
