@@ -790,7 +790,8 @@ def run_test(args: argparse.Namespace) -> int:
 
 def run_bench(args: argparse.Namespace) -> int:
     setup, _ = set_up(args)
-    return max(run_here(setup, ROOT / "benchmarks" / f"{name}.py") for name in args.name or benchmarks())
+    names = benchmarks() if "all" in args.name else args.name or benchmarks()
+    return max(run_here(setup, ROOT / "benchmarks" / f"{name}.py") for name in names)
 
 
 def benchmarks() -> list[str]:
@@ -799,7 +800,9 @@ def benchmarks() -> list[str]:
 
 
 def benchmark(name: str) -> str:
-    """The one benchmark whose name begins so."""
+    """The one benchmark whose name begins so, or all."""
+    if name == "all":
+        return name
     found = [known for known in benchmarks() if known.startswith(name)]
     if len(found) != 1:
         raise argparse.ArgumentTypeError(f"{name} is none of the benchmarks {', '.join(benchmarks())}")

@@ -12,15 +12,16 @@ STOCHASTIC = ("euler_ancestral", "dpmpp_2m_sde_karras")
 SEED = 7
 
 
-def prompts(width: int = TINY.hidden):
+def prompts(width: int | None = None):
     """(context, pooled) of a positive and a negative prompt, random; the host repeats one over the batch."""
+    width = width or TINY.hidden
     generator = torch.Generator().manual_seed(3)
     return [
         (torch.randn(1, 256, width, generator=generator), torch.randn(1, width, generator=generator)) for _ in range(2)
     ]
 
 
-def conditioning(width: int = TINY.hidden):
+def conditioning(width: int | None = None):
     return [[[context, {"pooled_output": pooled}]] for context, pooled in prompts(width)]
 
 

@@ -818,8 +818,12 @@ def test_test_runs_pytest_in_the_repository_and_returns_its_code(dev, setup, tmp
     assert json.loads(report.read_text()) == [str(setup.comfyui), str(setup.base), str(ROOT)]
 
 
+BENCHMARKS = ["gpu", "ip_adapter", "load", "memory", "parity", "pipeline", "text_encoder", "unet"]
+
+
 @pytest.mark.parametrize(
-    ("names", "run"), [([], ["ip_adapter", "parity", "text_encoder"]), (["text"], ["text_encoder"])]
+    ("names", "run"),
+    [([], BENCHMARKS), (["all"], BENCHMARKS), (["text"], ["text_encoder"]), (["u", "pi"], ["unet", "pipeline"])],
 )
 def test_bench_runs_all_benchmarks_or_those_named(dev, setup, monkeypatch, names, run):
     scripts = []
@@ -832,7 +836,7 @@ def test_bench_runs_all_benchmarks_or_those_named(dev, setup, monkeypatch, names
 def test_bench_names_the_benchmarks_that_there_are(dev, capsys):
     with pytest.raises(SystemExit):
         dev.main(["bench", "speed"])
-    assert "speed is none of the benchmarks ip_adapter, parity, text_encoder" in capsys.readouterr().err
+    assert f"speed is none of the benchmarks {', '.join(BENCHMARKS)}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("error", "code"), [("SetupError", 1), ("OSError", 1), ("KeyboardInterrupt", 130)])

@@ -1,0 +1,63 @@
+"""Each benchmark runs at a tiny size and writes what it promises; no figure of it is judged here."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.host
+
+FOLDER = Path(__file__).resolve().parent.parent.parent / "benchmarks"
+REPORTS = {
+    "unet": ("steps", "curves"),
+    "pipeline": ("pictures", "previews", "stages"),
+    "load": ("medians", "ratios"),
+    "memory": ("peaks",),
+    "gpu": ("limits", "floors", "unet", "encoder", "vae", "rows"),
+}
+
+
+def figures(report) -> list[float]:
+    """All numbers of a report."""
+    if isinstance(report, dict):
+        return [number for value in report.values() for number in figures(value)]
+    if isinstance(report, list):
+        return [number for value in report for number in figures(value)]
+    return [report] if isinstance(report, (int, float)) and not isinstance(report, bool) else []
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_a_benchmark_runs_at_a_tiny_size(name, tmp_path):
+    if name in ("load", "memory") and not Path("/proc/self/clear_refs").exists():
+        pytest.skip("only Linux tells the peak of a process's memory")
+    command = [sys.executable, FOLDER / f"{name}.py", "--quick", "--results", tmp_path]
+    done = subprocess.run(
+        command, capture_output=True, text=True, encoding="utf-8", env=os.environ | {"KOLORS_BENCH_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("| --- |") >= 1
+    report = json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))
+    assert report["machine"]["torch"] and report["machine"]["threads"] == 1
+    for part in REPORTS[name]:
+        numbers = figures(report[part])
+        assert numbers and all(number >= 0 for number in numbers), part
+    assert "failed" not in json.dumps(report)
+    assert (tmp_path / f"{name}.png").is_file() == (name == "unet")
+
+
+def test_the_middle_of_a_run_is_compared_round_by_round():
+    sys.path.insert(0, str(FOLDER))
+    try:
+        from _report import growth
+        from _timing import compare
+    finally:
+        sys.path.remove(str(FOLDER))
+    calls = []
+    costs = compare({"one": lambda: calls.append(1), "two": lambda: calls.append(2)}, 3)
+    assert calls == [1, 2] * 4
+    assert costs["one"].ratio == 1.0 and costs["one"].wall > 0
+    assert growth([1, 2, 4], [1.0, 2.0, 4.0]) == pytest.approx(1.0)
+    assert growth([4, 16], [1.0, 16.0]) == pytest.approx(2.0)
