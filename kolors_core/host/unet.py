@@ -77,7 +77,7 @@ class KolorsUNet(TextProjection, UNetModel):
 
     def load_state_dict(self, state_dict, strict=True, assign=False):
         """Take over what fits as it is: the tensors of a mapped file stay mapped, and are read where they are used."""
-        if comfy.model_management.force_channels_last():  # a copy in any case
+        if assign or comfy.model_management.force_channels_last():  # no copy, as newer hosts ask; a copy in any case
             return super().load_state_dict(state_dict, strict, assign)
         own = self.state_dict()
         fitting = {
