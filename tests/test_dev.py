@@ -818,7 +818,7 @@ def test_test_runs_pytest_in_the_repository_and_returns_its_code(dev, setup, tmp
     assert json.loads(report.read_text()) == [str(setup.comfyui), str(setup.base), str(ROOT)]
 
 
-BENCHMARKS = ["gpu", "ip_adapter", "load", "memory", "parity", "pipeline", "text_encoder", "unet"]
+BENCHMARKS = ["gpu", "ip_adapter", "load", "memory", "parity", "pipeline", "start", "text_encoder", "unet"]
 
 
 @pytest.mark.parametrize(
