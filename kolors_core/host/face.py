@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-import comfy.model_management
 import folder_paths
 import numpy
 import torch
@@ -20,6 +19,7 @@ from ..errors import KolorsError
 from ..files import locate
 from ..vision import IMAGE_SIZE, from_pil, to_pil
 from .ip_adapter import HostIPAdapter, encode_states, vision_states
+from .progress import count_steps
 
 MODEL = "antelopev2"
 SOURCE = f"{MODEL}.zip of the releases of deepinsight/insightface"
@@ -59,9 +59,8 @@ def find_faces(images: Tensor, analysis=None) -> tuple[Tensor, Tensor]:
     Raises KolorsError where a picture has no face.
     """
     analysis = analysis or load_face_analysis()
-    found = []
+    found, step = [], count_steps(len(images))
     for index, image in enumerate(images):
-        comfy.model_management.throw_exception_if_processing_interrupted()
         picture = to_pil(image)
         faces = _detect(analysis, picture)
         if not faces:
@@ -72,6 +71,7 @@ def find_faces(images: Tensor, analysis=None) -> tuple[Tensor, Tensor]:
         face = max(faces, key=lambda face: (face["bbox"][2] - face["bbox"][0]) * (face["bbox"][3] - face["bbox"][1]))
         embedding = torch.from_numpy(numpy.asarray(face["embedding"], dtype=numpy.float32))
         found.append((embedding, crop(picture, face["bbox"])))
+        step()
     embeddings, crops = zip(*found)
     return torch.stack(embeddings), torch.stack(crops)
 
