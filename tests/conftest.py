@@ -54,6 +54,7 @@ if COMFYUI:
 
 
 def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.get_closest_marker("browser") is not None)  # last: an open page draws on
     skip = pytest.mark.skip(reason="no ComfyUI: run python3 dev.py test, or set COMFYUI_PATH to one")
     for item in items:
         if item.get_closest_marker("host") and not COMFYUI:
