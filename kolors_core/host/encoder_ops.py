@@ -1,8 +1,7 @@
-"""The encoder's linears under the host's patcher: quick for few rows, and packed ones that LoRAs apply to."""
+"""The encoder's packed linears under the host's patcher, with LoRAs applied to them."""
 
 from __future__ import annotations
 
-import comfy.model_management
 import comfy.ops
 import torch
 from torch import Tensor, nn
@@ -10,24 +9,9 @@ from torch import Tensor, nn
 from ..linear import linear
 from ..quantization import LARGEST, PackedLinear, dequantize, pack, packed_linear
 from .compat import patches_convert
+from .quick_ops import CASTING
 
 PATCHES_CONVERT = patches_convert()
-
-
-class HostLinear(comfy.ops.manual_cast.Linear):
-    """The host's casting Linear, with `linear` where nothing but the dtype has to change."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.weight_function or self.bias_function or self.weight.device != x.device:
-            return super().forward(x)
-        comfy.model_management.throw_exception_if_processing_interrupted()
-        return linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
-
-
-class HostOperations(comfy.ops.manual_cast):
-    """The host's casting operations with `HostLinear`."""
-
-    Linear = HostLinear
 
 
 class HostPackedLinear(PackedLinear, comfy.ops.CastWeightBiasOp):
@@ -73,4 +57,4 @@ class HostPackedLinear(PackedLinear, comfy.ops.CastWeightBiasOp):
 
 def packed_operations(bits: int):
     """The host's casting operations with packed linears."""
-    return type(f"Int{bits}Operations", (comfy.ops.manual_cast,), {"Linear": packed_linear(bits, HostPackedLinear)})
+    return type(f"Int{bits}Operations", (CASTING,), {"Linear": packed_linear(bits, HostPackedLinear)})

@@ -19,8 +19,9 @@ from ..detect import is_quantized
 from ..errors import KolorsError
 from ..files import locate
 from ..quantization import BITS, dequantize, quantize_parts
-from .encoder_ops import HostOperations, packed_operations
+from .encoder_ops import packed_operations
 from .progress import count_steps
+from .quick_ops import CASTING
 
 #: What a user may choose to store the encoder in; "default" leaves it to the host and the file.
 WEIGHT_DTYPES = {
@@ -57,7 +58,7 @@ class Storage:
             dtype=self.dtype,
             norm_dtype=self.plain,
             device="meta",
-            operations=operations or HostOperations,
+            operations=operations or CASTING,
             **options,
         )
 

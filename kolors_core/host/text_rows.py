@@ -18,6 +18,8 @@ from comfy.cli_args import args
 from comfy.ldm.modules import attention
 from torch import Tensor
 
+from .quick_ops import quick_operations
+
 # The host hands an override the functions inside its decorator.
 PYTORCH, SUB_QUADRATIC = inspect.unwrap(attention.attention_pytorch), inspect.unwrap(attention.attention_sub_quad)
 MARK = "kolors_equal_rows"
@@ -46,6 +48,7 @@ def equal_rows(x: Tensor) -> int:
 
 def operations_for_rows(operations):
     """The host's `operations` with a Linear that computes equal rows of a marked input once, and marks its output."""
+    operations = quick_operations(operations)
 
     class Linear(operations.Linear):
         def forward(self, x: Tensor, *args, **kwargs) -> Tensor:

@@ -48,9 +48,10 @@ KINDS = {
     "comfy.sd.CLIP.patcher": "comfy.model_patcher.ModelPatcher",
     "server.PromptServer.instance": "server.PromptServer",
 }
-#: Classes of the host whose place ours take without being made of them.
+#: Classes of the host whose place ours take without being made of them, or whose part they are as a mixin.
 IMITATED = {
     "KolorsTokenizer": ("comfy.sd1_clip.SD1Tokenizer",),
+    "QuickLinear": ("comfy.ops.manual_cast.Linear",),
     "KolorsTextEncoder": ("comfy.sd1_clip.SD1ClipModel", "comfy.sd1_clip.SDClipModel"),
 }
 
