@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .errors import KolorsError
+from .safetensors_file import expected_size, map_tensors
 from .torch_file import find_danger
 
 DEPTH = 100  # dots in the name of a part; published files have few
@@ -118,29 +118,12 @@ def _read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def _read_safetensors(path: Path, size: int) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            keys = file.keys()  # not a dictionary: the handle itself cannot be iterated
-            return {key: file.get_tensor(key) for key in keys}, file.metadata() or {}
+        return map_tensors(path)
     except Exception as error:  # SafetensorError, and whatever torch says of an unknown dtype
         raise KolorsError(
-            f"{locate(path)} is a damaged safetensors file of {size:,} bytes{_expected_size(path, size)}. "
+            f"{locate(path)} is a damaged safetensors file of {size:,} bytes{expected_size(path)}. "
             f"Download it again. ({error})"
         ) from error
-
-
-def _expected_size(path: Path, size: int) -> str:
-    """What the header says of a truncated file's size, in words."""
-    with path.open("rb") as file:
-        (header_size,) = struct.unpack("<Q", file.read(8))
-        if header_size > size - 8:
-            return f", too short for its header of {header_size:,}"
-        try:
-            header = json.loads(file.read(header_size))
-            end = max(entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__")
-        except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError):
-            return ", with an unreadable header"
-    expected = 8 + header_size + end
-    return f"; its header asks for {expected:,}" if expected != size else ""
 
 
 def _read_torch(path: Path) -> dict[str, Tensor]:

@@ -137,8 +137,10 @@ def convert(
                 )
         elif scale in encoder:
             result[key] = _values(key, encoder, source, read, ALL).to(meta.dtype)
+        elif encoder[key].is_meta or encoder[key].dtype != meta.dtype:
+            result[key] = read(key, ALL).to(meta.dtype, copy=True)
         else:
-            result[key] = _own(encoder[key], meta.dtype, partial(read, key, ALL))
+            result[key] = encoder[key]  # stays mapped
         step()
     return result
 
@@ -148,13 +150,3 @@ def _values(key: str, encoder: Mapping[str, Tensor], source: Storage, read, rows
     if scale not in encoder:
         return read(key, rows)
     return dequantize(read(key, rows).view(torch.int8), read(scale, rows).float(), source.bits)
-
-
-def _own(tensor: Tensor, dtype: torch.dtype, read: Callable[[], Tensor]) -> Tensor:
-    """The tensor in `dtype`; in float32 on a 64-byte boundary.
-
-    A mapped file starts anywhere, and float32 weights are computed with in place, where the last digit follows that.
-    """
-    if tensor.is_meta or tensor.dtype != dtype:
-        return read().to(dtype, copy=True)
-    return read().clone() if dtype == torch.float32 and tensor.data_ptr() % 64 else tensor

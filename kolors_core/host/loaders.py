@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import comfy.model_detection
@@ -43,14 +45,18 @@ def load_unet(path: str, weight_dtype: str = "default", **dynamic):
     options = {"dtype": WEIGHT_DTYPES[weight_dtype]} if weight_dtype != "default" else {}
     if weight_dtype == "fp8_e4m3fn_fast":
         options["fp8_optimizations"] = True
-    model = compat.load_diffusion_model_state_dict(unet, options, metadata, **dynamic)
+    with _told_if_incomplete(unet, path):
+        model = compat.load_diffusion_model_state_dict(dict(unet), options, metadata, **dynamic)
+    if model is None:  # the host knows no network of such tensors
+        raise _does_not_add_up(path)
+    _check_loaded(model, unet, path)
     compat.allow_reloading(model, load_unet, path, weight_dtype)
     log_load("UNet", path, model.model.get_dtype(), model.model_size(), started)
     return model
 
 
 def extract_unet(state_dict: dict[str, Tensor], path: str) -> dict[str, Tensor]:
-    """The Kolors UNet of a file under SD names without a prefix, checked to be complete."""
+    """The Kolors UNet of a file under SD names without a prefix, complete or not."""
     prefix = find_kolors_unet(state_dict)
     if prefix is None:
         raise KolorsError(
@@ -58,41 +64,68 @@ def extract_unet(state_dict: dict[str, Tensor], path: str) -> dict[str, Tensor]:
             f"Get {paths.SOURCES['diffusion_models']} ({paths.MIRRORS})."
         )
     unet = strip_prefix(state_dict, prefix)
-    try:
-        if "conv_in.weight" in unet:
-            unet = _to_sd_names(unet)
-        expected = _expected_unet(unet)
-    except Exception as error:  # the host's reading of an incomplete UNet fails in any way
-        raise KolorsError(
-            f"{locate(path)} is an incomplete Kolors UNet: its blocks do not add up"
-            f"{f', without {error.args[0]}' if isinstance(error, KeyError) else ''}. Download it again."
-        ) from error
-    check_tensors(expected, unet, "Kolors UNet", path)
-    blocks = ("input_blocks.", "middle_block.", "output_blocks.")
-    stray = [
-        key for key in unet if key.startswith(blocks) and key.endswith((".weight", ".bias")) and key not in expected
-    ]
-    if stray:
-        raise KolorsError(
-            f"{locate(path)} is an incomplete Kolors UNet: {len(stray)} tensors are of a block that lacks others "
-            f"({stray[0]}). Download it again."
-        )
-    return unet
-
-
-def _to_sd_names(unet: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename diffusers' keys by the host's own table; encoder_hid_proj keeps its name."""
-    names = comfy.utils.unet_to_diffusers(diffusers_unet_layout(unet))
+    if "conv_in.weight" not in unet:
+        return unet
+    try:  # diffusers' names: renamed by the host's own table, in which encoder_hid_proj keeps its name
+        names = comfy.utils.unet_to_diffusers(diffusers_unet_layout(unet))
+    except Exception as error:
+        raise _does_not_add_up(path, error) from error
     return {names.get(key, key): tensor for key, tensor in unet.items()}
 
 
-def _expected_unet(unet: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Names and shapes of the UNet that these tensors describe, without memory for it."""
-    layout = comfy.model_detection.detect_unet_config(unet, "") | {
-        "encoder_hid_dim": unet["encoder_hid_proj.weight"].shape[1],
-        "num_head_channels": 64,
-    }
-    return KolorsUNet(**layout, device="meta", operations=comfy.ops.disable_weight_init).state_dict()
+@contextmanager
+def _told_if_incomplete(unet: dict[str, Tensor], path: str) -> Iterator[None]:
+    """The host's reading of an incomplete UNet fails in any way; say what the file lacks instead, if it does."""
+    try:
+        yield
+    except NOT_THE_FILE:
+        raise
+    except Exception as error:
+        _check_complete(unet, path, error)
+        raise
+
+
+def _check_loaded(model, unet: dict[str, Tensor], path: str) -> None:
+    """Check that a UNet's network took all that it has from these tensors, and left no block of theirs."""
+    network = model.model.diffusion_model.state_dict()
+    if network.keys() - unet.keys() or _stray_tensors(network, unet):
+        _check_complete(unet, path)
+
+
+def _check_complete(unet: dict[str, Tensor], path: str, cause: Exception | None = None) -> None:
+    """Check a UNet's tensors against the network that they describe, without memory for it.
+
+    Raises KolorsError with what is missing, of another shape, or left over.
+    """
+    try:
+        layout = comfy.model_detection.detect_unet_config(unet, "") | {
+            "encoder_hid_dim": unet["encoder_hid_proj.weight"].shape[1],
+            "num_head_channels": 64,
+        }
+        expected = KolorsUNet(**layout, device="meta", operations=comfy.ops.disable_weight_init).state_dict()
+    except Exception as error:
+        raise _does_not_add_up(path, error) from (cause or error)
+    check_tensors(expected, unet, "Kolors UNet", path)
+    if stray := _stray_tensors(expected, unet):
+        raise KolorsError(
+            f"{locate(path)} is an incomplete Kolors UNet: {len(stray)} tensors are of a block that lacks others "
+            f"({stray[0]}). Download it again."
+        ) from cause
+
+
+def _does_not_add_up(path: str, error: Exception | None = None) -> KolorsError:
+    return KolorsError(
+        f"{locate(path)} is an incomplete Kolors UNet: its blocks do not add up"
+        f"{f', without {error.args[0]}' if isinstance(error, KeyError) else ''}. Download it again."
+    )
+
+
+def _stray_tensors(expected: dict[str, Tensor], unet: dict[str, Tensor]) -> list[str]:
+    """Names of tensors that belong to a block, but to none of the network's."""
+    blocks = ("input_blocks.", "middle_block.", "output_blocks.")
+    return [
+        key for key in unet if key.startswith(blocks) and key.endswith((".weight", ".bias")) and key not in expected
+    ]
 
 
 def load_text_encoder(path: str, weight_dtype: str = "default", device: str = "default", **dynamic):
@@ -152,8 +185,10 @@ def load_checkpoint(path: str, **dynamic):
         )
     except NOT_THE_FILE:
         raise
-    except Exception as error:  # the UNet is whole, so it is the VAE, whose damages the host meets in any way
+    except Exception as error:  # where the UNet is whole, it is the VAE, whose damages the host meets in any way
+        _check_complete(unet, path, error)
         raise KolorsError(f"{locate(path)} has a damaged VAE ({error}). Download it again.") from error
+    _check_loaded(model, unet, path)
     for index, part in enumerate((model, clip and clip.patcher, getattr(vae, "patcher", None))):
         compat.allow_reloading(part, _reload_from_checkpoint, path, index)
     log_load("checkpoint", path, model.model.get_dtype(), model.model_size(), started)

@@ -9,8 +9,6 @@ Kwai-Kolors/Kolors-diffusers; diffusers' ``pipeline_kolors.py``.
 
 from __future__ import annotations
 
-import re
-
 import comfy.cldm.cldm
 import comfy.conds
 import comfy.controlnet
@@ -32,7 +30,6 @@ from .text_rows import operations_for_rows
 
 SAMPLING_SETTINGS = {"beta_schedule": "linear", "linear_start": 0.00085, "linear_end": 0.014, "timesteps": 1100}
 LATENT_CELL = 8  # pixels per latent cell
-EMBEDDING = re.compile(r"time_embed|label_emb|emb_layers")
 
 
 class TextProjection:
@@ -81,21 +78,10 @@ class KolorsUNet(TextProjection, UNetModel):
             return super().load_state_dict(state_dict, strict, assign)
         own = self.state_dict()
         fitting = {
-            key: _fit(key, tensor, own[key]) if key in own and type(tensor) is Tensor else tensor  # GGUF's classes know
+            key: tensor.to(own[key]) if key in own and type(tensor) is Tensor else tensor  # GGUF's classes know
             for key, tensor in state_dict.items()
         }
         return super().load_state_dict(fitting, strict, assign=True)
-
-
-def _fit(key: str, tensor: Tensor, like: Tensor) -> Tensor:
-    """The tensor in the dtype and on the device of `like`; an embedding's in float32 on a 64-byte boundary.
-
-    A mapped file starts anywhere, and the last digit of a product with a single row, as the embeddings of step and
-    label are for one picture, follows where its matrix starts. No other product's does.
-    """
-    tensor = tensor.to(like)
-    unaligned = tensor.dtype == torch.float32 and tensor.data_ptr() % 64
-    return tensor.clone() if unaligned and EMBEDDING.search(key) else tensor
 
 
 class KolorsSampling(comfy.model_sampling.ModelSamplingDiscrete, comfy.model_sampling.EPS):

@@ -1,0 +1,70 @@
+"""Map the tensors of a safetensors file without reading one of them.
+
+The library checks the file. Its own tensors are mapped too, but making one reads its first value, and with it a page of
+every tensor from the disk, spread over the whole file. Source: the format's description in its repository.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from torch import Tensor
+
+LENGTH = 8  # bytes at the start of the file that tell the length of the header
+DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
+    "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
+}  # fmt: skip
+
+
+def map_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors by key, memory-mapped on the CPU, and the metadata. What is written to them stays in this process.
+
+    Raises SafetensorError where the file is damaged, and another error where torch does not know a dtype.
+    """
+    with safetensors.safe_open(path, framework="pt") as file:
+        header, start = read_header(path)
+        content = torch.UntypedStorage.from_file(str(path), shared=False, nbytes=path.stat().st_size)
+        tensors = {}
+        for key in file.keys():  # noqa: SIM118 - the handle itself cannot be iterated
+            dtype, shape = DTYPES.get(header[key]["dtype"]), header[key]["shape"]
+            if dtype is None:
+                tensors[key] = file.get_tensor(key)
+            else:
+                first, end = (start + offset for offset in header[key]["data_offsets"])
+                tensors[key] = torch.empty(0, dtype=dtype).set_(content[first:end]).view(shape)
+        return tensors, file.metadata() or {}
+
+
+def read_header(path: Path) -> tuple[dict[str, Any], int]:
+    """The header as it stands there, and where the values start, in bytes.
+
+    Raises HeaderTooLongError, or ValueError or RecursionError where it cannot be read.
+    """
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(LENGTH))
+        if LENGTH + length > path.stat().st_size:
+            raise HeaderTooLongError(f"{length:,}")
+        return json.loads(file.read(length)), LENGTH + length
+
+
+class HeaderTooLongError(ValueError):
+    """The header is longer than the file; the message is its length."""
+
+
+def expected_size(path: Path) -> str:
+    """What the header says of a damaged file's size, in words that follow "of n bytes"."""
+    try:
+        header, start = read_header(path)
+        end = start + max(entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__")
+    except HeaderTooLongError as error:
+        return f", too short for its header of {error}"
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError):
+        return ", with an unreadable header"
+    return f"; its header asks for {end:,}" if end != path.stat().st_size else ""
