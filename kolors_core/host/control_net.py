@@ -36,6 +36,7 @@ from ..errors import KolorsError
 from ..files import check_tensors, locate, read_state_dict
 from . import paths
 from .loaders import NOT_THE_FILE, log_load
+from .quick_ops import quick_operations
 from .unet import Kolors, KolorsConfig, TextProjection
 from .weights import patched_weights
 
@@ -236,7 +237,7 @@ def _build(weights: dict[str, Tensor], kind: str, path: str) -> comfy.controlnet
         **layout,
         dtype=dtype,
         device=comfy.model_management.unet_offload_device(),
-        operations=comfy.ops.pick_operations(dtype, manual_cast_dtype),
+        operations=quick_operations(comfy.ops.pick_operations(dtype, manual_cast_dtype)),
     )
     network.load_state_dict({key: weights[key] for key in expected})
     return comfy.controlnet.ControlNet(network, load_device=load_device, manual_cast_dtype=manual_cast_dtype)

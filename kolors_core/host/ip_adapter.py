@@ -13,22 +13,22 @@ from weakref import WeakKeyDictionary
 
 import comfy.model_management
 import comfy.model_patcher
-import comfy.ops
 import comfy.utils
 import torch
 from comfy.patcher_extension import CallbacksMP
 from torch import Tensor
-from torch.nn.functional import linear
 
 from ..detect import describe
 from ..errors import KolorsError, check_numbers
 from ..files import check_tensors, locate, read_state_dict
 from ..ip_adapter import IPAdapter, IPAdapterConfig, extract_ip_adapter
+from ..linear import linear
 from ..vision import IMAGE_SIZE, pixel_values
 from . import paths
 from .image_attention import IMAGE, NEGATIVE, ImageAttention, ImagePrompt, Place, find_places, place_weights
 from .loaders import log_load
 from .progress import count_steps
+from .quick_ops import CASTING
 from .weights import patched_weights
 
 OWN_ATTENTION = "kolors_ip_adapter"  # under which the host keeps our callback
@@ -70,7 +70,7 @@ def load_ip_adapter(path: str) -> HostIPAdapter:
         config = IPAdapterConfig.from_state_dict(adapter)
     except KolorsError as error:
         raise KolorsError(f"{locate(path)} {error} Get {paths.SOURCES['ipadapter']} ({paths.MIRRORS}).") from None
-    model = IPAdapter(config, device="meta", operations=comfy.ops.manual_cast)
+    model = IPAdapter(config, device="meta", operations=CASTING)
     check_tensors(model.state_dict(), adapter, "IP-Adapter", path)
     model.load_state_dict({key: adapter[key] for key in model.state_dict()}, assign=True)
     model.requires_grad_(False).eval()

@@ -32,5 +32,5 @@ def quick_operations(operations):
     return type(operations.__name__, (operations,), {"Linear": linear_class})
 
 
-#: For the text encoder, whose weights may have any dtype.
+#: For networks whose weights may have another dtype than what they are given.
 CASTING = quick_operations(comfy.ops.manual_cast)
