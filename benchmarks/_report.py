@@ -7,9 +7,11 @@ import math
 import os
 import platform
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from _timing import Cost
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -50,8 +52,36 @@ def save(name: str, report: dict, results: Path | None = None) -> None:
     """`report` and the machine's description as results/<name>.json."""
     folder = results or RESULTS
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"machine": machine()} | report, indent=2)
+    text = json.dumps({"machine": machine()} | report, indent=2, default=Cost.json)
     (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What a run costs over one size of the work: by side ("ours", "diffusers") a `Cost` for each of `values`."""
+
+    what: str
+    values: list[int]
+    costs: dict[str, list[Cost]]
+
+    def seconds(self, side: str) -> list[float]:
+        return [cost.wall for cost in self.costs[side]]
+
+    def json(self) -> dict[str, list]:
+        return {"x": self.values} | self.costs
+
+    def table(self) -> str:
+        rows = [
+            (value, f"{ours.wall * 1000:.1f}", f"{theirs.wall * 1000:.1f}", f"{ours.ratio:.3f}")
+            for value, ours, theirs in zip(self.values, self.costs["ours"], self.costs["diffusers"])
+        ]
+        return table((self.what, "ours, ms", "diffusers, ms", "ratio"), rows)
+
+    def growth(self, power: int = 1) -> str:
+        """In words how fast the cost grows where there is most work, which is the size to that power."""
+        work = [value**power for value in self.values]
+        ours, theirs = (growth(work, self.seconds(side)) for side in ("ours", "diffusers"))
+        return f"growth at the end, as a power of the work: ours {ours:.2f}, diffusers {theirs:.2f}"
 
 
 def growth(work: list[float], cost: list[float]) -> float:
@@ -59,23 +89,24 @@ def growth(work: list[float], cost: list[float]) -> float:
     return math.log(cost[-1] / cost[-2]) / math.log(work[-1] / work[-2])
 
 
-def plot(name: str, curves: dict[str, tuple[str, list, dict[str, list[float]]]], results: Path | None = None) -> None:
-    """One small panel per curve: title -> (label of x, values of x, label of line -> seconds); milliseconds on y."""
+def plot(name: str, curves: list[Curve], results: Path | None = None) -> None:
+    """One small panel per curve as results/<name>.png, in milliseconds."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
     figure, panels = plt.subplots(1, len(curves), figsize=(3.1 * len(curves), 2.7), squeeze=False)
-    for panel, (title, (label, x, lines)) in zip(panels[0], curves.items()):
-        for (line, seconds), style in zip(lines.items(), ("o-", "s--", "^:", "v-.")):
-            panel.plot(x, [1000 * value for value in seconds], style, label=line, markersize=4)
-        panel.set_title(title, fontsize=9)
-        panel.set_xlabel(label, fontsize=8)
+    for panel, curve in zip(panels[0], curves):
+        for side, style in zip(curve.costs, ("o-", "s--", "^:", "v-.")):
+            panel.plot(curve.values, [1000 * value for value in curve.seconds(side)], style, label=side, markersize=4)
+        panel.set_title(f"over {curve.what}", fontsize=9)
+        panel.set_xlabel(curve.what, fontsize=8)
         panel.set_ylim(bottom=0)
         panel.tick_params(labelsize=7)
-    panels[0][0].set_ylabel("ms of processor time", fontsize=8)
+        panel.grid(alpha=0.3)
+    panels[0][0].set_ylabel("ms", fontsize=8)
     panels[0][0].legend(fontsize=7)
     figure.tight_layout()
-    figure.savefig((results or RESULTS) / f"{name}.png", dpi=80)
+    figure.savefig((results or RESULTS) / f"{name}.png", dpi=110)
     plt.close(figure)

@@ -15,18 +15,21 @@ from pathlib import Path
 from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = os.environ.get("KOLORS_BENCH_THREADS", "2")
-# Threads that wait by spinning would count as work, and slow down whoever shares the machine.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 import conftest  # noqa: F401 - makes the pack and the host importable
+
+# isort: split
+import comfy.utils
 import torch
 from comfyui_kolors.demo import random_models
 from comfyui_kolors.demo.random_models import MID, Sizes
+from comfyui_kolors.kolors_core.host import sampling
 
 CFG = 5.0
 SEED = 7
 WORDS = "a red apple on a yellow background, 一只猫在雪地里, a portrait of an old man"
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+comfy.utils.set_progress_bar_enabled(False)
 
 
 @dataclass(frozen=True)
@@ -128,8 +131,6 @@ def random_prompts(width: int, tokens: int = 20, negative: int = 2, rows: int = 
 @torch.inference_mode()
 def sample(model, prompts: Prompts, cells: int, steps: int, batch: int = 1, **options) -> torch.Tensor:
     """Final latents by the node's own function, guided, from noise."""
-    from comfyui_kolors.kolors_core.host import sampling
-
     latent = {"samples": torch.zeros(batch, 4, cells, cells)}
     return sampling.sample(model, SEED, steps, CFG, "euler", *prompts.conditioning, latent, 1.0)["samples"]
 

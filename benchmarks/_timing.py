@@ -1,4 +1,4 @@
-"""Fair timing of alternatives on a machine that others use as well."""
+"""Fair timing of alternatives: in turn, and compared round by round."""
 
 from __future__ import annotations
 
@@ -10,24 +10,36 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class Cost:
-    """Medians of one alternative, in seconds: by the clock, and of all the processor's time that it took."""
+    """Medians of one alternative: seconds by the clock and of processor time, and both by those of the first one.
+
+    Threads that wait for each other spin, which counts as processor time; what a user waits for is the clock.
+    """
 
     wall: float
     cpu: float
-    ratio: float = 1.0  # median over the rounds of its processor time by that of the first alternative
+    ratio: float
+    cpu_ratio: float
 
     def per(self, count: int) -> Cost:
-        return Cost(self.wall / count, self.cpu / count, self.ratio)
+        return Cost(self.wall / count, self.cpu / count, self.ratio, self.cpu_ratio)
 
     def json(self) -> dict[str, float]:
         return asdict(self)
+
+    def cells(self, digits: int = 0) -> tuple[str, ...]:
+        """Both times in milliseconds and both ratios, for a table."""
+        times = (f"{seconds * 1000:.{digits}f}" for seconds in (self.wall, self.cpu))
+        return (*times, f"{self.ratio:.3f}", f"{self.cpu_ratio:.3f}")
+
+
+#: The headings above `Cost.cells`.
+HEADINGS = ("ms", "ms of processor time", "ratio", "ratio of processor time")
 
 
 def compare(runs: dict[Hashable, Callable[[], object]], rounds: int = 7) -> dict[Hashable, Cost]:
     """What each run costs; all are run in turn, `rounds` times, after one round that does not count.
 
-    Where others use the machine too, the clock tells of them; the processor time of this process alone does not, and
-    neighbours in a round meet the same neighbours on the machine, so their ratio is the steadiest figure.
+    A ratio is the median of the rounds' ratios: neighbours in a round meet the same other work on the machine.
     """
     times: dict[Hashable, list[tuple[float, float]]] = {name: [] for name in runs}
     for round_ in range(rounds + 1):
@@ -41,6 +53,7 @@ def compare(runs: dict[Hashable, Callable[[], object]], rounds: int = 7) -> dict
         name: Cost(
             statistics.median(wall for wall, _ in values),
             statistics.median(cpu for _, cpu in values),
+            statistics.median(wall / base for (wall, _), (base, _) in zip(values, first)),
             statistics.median(cpu / base for (_, cpu), (_, base) in zip(values, first)),
         )
         for name, values in times.items()

@@ -18,7 +18,7 @@ import _sides
 import torch
 from _report import save, table
 from _sides import random_prompts, sample, sample_reference
-from _timing import compare
+from _timing import alternate
 from comfyui_kolors.demo.random_models import Sizes
 
 RELEASED = Sizes(
@@ -64,9 +64,7 @@ class Device:
         return waited
 
     def seconds(self, runs: dict, rounds: int) -> dict[str, float]:
-        return {
-            name: cost.wall for name, cost in compare({n: self.waiting(r) for n, r in runs.items()}, rounds).items()
-        }
+        return alternate({name: self.waiting(run) for name, run in runs.items()}, rounds)
 
 
 def fill(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:

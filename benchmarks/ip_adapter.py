@@ -1,87 +1,92 @@
-"""What an IP-Adapter costs per step, beside diffusers' own: `python3 dev.py bench ip_adapter`.
+"""What IP-Adapters cost per step, beside diffusers' own: `python3 dev.py bench ip_adapter`.
 
-Guided sampling at 256 x 256 pixels with the mid-size random model, float32 on the CPU, two threads: none, one and two
-adapters, ours in the host's sampling stack and diffusers' pipeline, in turn. The overhead is what the adapters add.
+Guided sampling at 256 x 256 pixels, float32 on the CPU, two threads, random weights of the middle size, in turn in one
+process: none to three adapters of a picture each, encoded beforehand. What the adapters add is their share of the step.
+Writes results/ip_adapter.json and results/ip_adapter.png.
 """
 
 from __future__ import annotations
 
-import os
-import sys
-import tempfile
-from pathlib import Path
+import argparse
 
-os.environ["OMP_NUM_THREADS"] = "2"
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-import conftest  # noqa: F401 - makes the pack and the host importable
-import torch
+import _sides
+from _report import Curve, plot, save, table
+from _sides import MID, Sides, build, check_equal, random_models, random_prompts, sample, sample_reference
+from _timing import compare
+from comfyui_kolors.kolors_core.host import ip_adapter
+from comfyui_kolors.kolors_core.vision import to_pil
+from image_prompts import TOWER, host_tower, picture, reference_pipeline
+from safetensors.torch import save_file
 
-STEPS = 5
-CELLS = 32  # latent cells along a side
-ADAPTERS = (0, 1, 2)
+WEIGHT = 0.5
 
 
-@torch.no_grad()
-def measure() -> dict[str, dict[int, float]]:
-    """Seconds per step by side and number of adapters."""
-    import sampling_runs
-    from _timing import alternate
-    from comfyui_kolors.demo.random_models import MID, random_ip_adapter, random_unet
-    from comfyui_kolors.kolors_core.host import ip_adapter, loaders, sampling, unet
-    from comfyui_kolors.kolors_core.vision import to_pil
-    from image_prompts import TOWER, host_tower, picture, reference_pipeline, theirs
-    from reference import build_pipeline, build_scheduler
-    from safetensors.torch import save_file
+def apply_ours(sides: Sides, weights: list, image):
+    """The MODEL with 0, 1, ... adapters."""
+    tower = host_tower(sides.folder)
+    models = [sides.model]
+    for index, state_dict in enumerate(weights):
+        path = sides.folder / f"adapter{index}.safetensors"
+        save_file(state_dict, path)
+        adapter = ip_adapter.load_ip_adapter(path)
+        models.append(
+            ip_adapter.apply(models[-1], adapter, ip_adapter.encode_images(adapter, tower, image), WEIGHT, 0.0, 1.0)
+        )
+    return models
 
-    unet.register()
-    sampling_runs.TINY = MID  # the width of its prompts
-    image = picture()
-    reference = random_unet(MID)
-    weights = [random_ip_adapter(MID, TOWER["hidden_size"], seed=seed) for seed in range(max(ADAPTERS))]
-    models, pipes, options = {}, {}, {}
-    with tempfile.TemporaryDirectory() as folder:
-        save_file(reference.state_dict(), Path(folder) / "unet.safetensors")
-        tower = host_tower(Path(folder))
-        adapters = []
-        for index, state_dict in enumerate(weights):
-            save_file(state_dict, Path(folder) / f"{index}.safetensors")
-            adapters.append(ip_adapter.load_ip_adapter(Path(folder) / f"{index}.safetensors"))
-        model = loaders.load_unet(Path(folder) / "unet.safetensors")
-        for count in ADAPTERS:
-            models[count] = model
-            for adapter in adapters[:count]:
-                tokens = ip_adapter.encode_images(adapter, tower, image)
-                models[count] = ip_adapter.apply(models[count], adapter, tokens, 0.5, 0.0, 1.0)
-            pipes[count] = reference_pipeline(reference, weights[:count]) if count else None
-    pipes[0] = build_pipeline(reference, build_scheduler("euler"))
-    pipes[0].set_ip_adapter_scale = lambda scale: None
-    for count in ADAPTERS[1:]:
-        # Encoded beforehand: this is about steps.
+
+def apply_theirs(sides: Sides, weights: list, image):
+    """(pipeline, options of a run) with 0, 1, ... adapters."""
+    pipes = [(sides.pipe, {})]
+    for count in range(1, len(weights) + 1):
+        pipe = reference_pipeline(sides.pipe.unet, weights[:count])
+        pipe.set_ip_adapter_scale([WEIGHT] * count)
         pictures = [[to_pil(image[0])]] * count
-        embeds = pipes[count].prepare_ip_adapter_image_embeds(pictures, None, "cpu", 1, True)
-        options[count] = {"ip_adapter_image_embeds": embeds}
-    shape, size = (1, 4, CELLS, CELLS), (8 * CELLS, 8 * CELLS)
-
-    def ours_run(count):
-        return lambda: sampling_runs.ours(sampling, models[count], "euler", STEPS, shape=shape)
-
-    def theirs_run(count):
-        return lambda: theirs(pipes[count], [0.5] * count, steps=STEPS, size=size, **options.get(count, {}))
-
-    runs = {("ours", count): ours_run(count) for count in ADAPTERS}
-    runs |= {("diffusers", count): theirs_run(count) for count in ADAPTERS}
-    seconds = alternate(runs)
-    return {side: {count: seconds[side, count] / STEPS for count in ADAPTERS} for side in ("ours", "diffusers")}
+        pipes.append(
+            (pipe, {"ip_adapter_image_embeds": pipe.prepare_ip_adapter_image_embeds(pictures, None, "cpu", 1, True)})
+        )
+    return pipes
 
 
-def print_table(seconds: dict[str, dict[int, float]]) -> None:
-    print("| Adapters | ours, ms per step | diffusers, ms per step | ours adds | diffusers adds |")
-    print("|---|---|---|---|---|")
-    for count in ADAPTERS:
-        ours, theirs = (seconds[side][count] * 1000 for side in ("ours", "diffusers"))
-        added = [f"{(seconds[side][count] / seconds[side][0] - 1) * 100:.1f} %" for side in ("ours", "diffusers")]
-        print(f"| {count} | {ours:.1f} | {theirs:.1f} | {added[0]} | {added[1]} |")
+def measure(sides: Sides, most: int, cells: int, steps: int, rounds: int) -> tuple[Curve, list[float]]:
+    """Costs per step over the number of adapters, and the errors between the two sides."""
+    weights = [random_models.random_ip_adapter(sides.sizes, TOWER["hidden_size"], seed=seed) for seed in range(most)]
+    models, pipes = apply_ours(sides, weights, picture()), apply_theirs(sides, weights, picture())
+    prompts, counts = random_prompts(sides.sizes.hidden), range(most + 1)
+
+    def ours(count: int):
+        return sample(models[count], prompts, cells, steps)
+
+    def theirs(count: int):
+        pipe, options = pipes[count]
+        return sample_reference(pipe, prompts, cells, steps, **options)
+
+    errors = [check_equal(ours(count), theirs(count)) for count in counts]
+    runs = {("diffusers", count): lambda count=count: theirs(count) for count in counts}
+    runs |= {("ours", count): lambda count=count: ours(count) for count in counts}
+    costs = compare(runs, rounds)
+    by_side = {side: [costs[side, count].per(steps) for count in counts] for side in ("ours", "diffusers")}
+    return Curve("adapters", list(counts), by_side), errors
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs")
+    parser.add_argument("--results", type=_sides.Path, help="where to (default: benchmarks/results)")
+    args = parser.parse_args(arguments)
+    sizes, most, cells, steps, rounds = (random_models.TINY, 1, 8, 2, 1) if args.quick else (MID, 3, 32, 5, 9)
+    with build(sizes) as sides:
+        curve, errors = measure(sides, most, cells, steps, rounds)
+    seconds = {side: curve.seconds(side) for side in curve.costs}
+    rows = [
+        (count, *(f"{times[count] * 1000:.1f}" for times in seconds.values()),
+         *(f"{(times[count] / times[0] - 1) * 100:.1f} %" for times in seconds.values()))
+        for count in curve.values
+    ]  # fmt: skip
+    print(table(("Adapters", "ours, ms per step", "diffusers, ms per step", "ours adds", "diffusers adds"), rows))
+    save("ip_adapter", {"curve": curve.json(), "errors": errors}, args.results)
+    plot("ip_adapter", [curve], args.results)
 
 
 if __name__ == "__main__":
-    print_table(measure())
+    main()

@@ -11,13 +11,12 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
-import sys
 import time
 
 import _memory
 import _sides
 import torch
+from _alone import run_alone, settle
 from _report import save, table
 from _sides import MID, random_models, random_prompts, sample, sample_reference
 from comfyui_kolors.kolors_core.host import loaders, unet
@@ -39,41 +38,38 @@ def write_files(folder: _sides.Path, sizes) -> None:
     encoder.save_pretrained(folder / "text_encoder")
 
 
-def load_ours(folder: _sides.Path):
-    model = loaders.load_unet(str(folder / random_models.UNET_FILE))
-    return model, loaders.load_text_encoder(str(folder / random_models.TEXT_ENCODER_FILE))
+def load_unet(side: str, folder: _sides.Path):
+    if side == "ours":
+        return loaders.load_unet(str(folder / random_models.UNET_FILE))
+    return UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32).eval()
 
 
-def load_theirs(folder: _sides.Path):
-    network = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
-    encoder = ChatGLMModel.from_pretrained(folder / "text_encoder", torch_dtype=torch.float32)
-    return network.eval(), encoder.eval()
+def load_text_encoder(side: str, folder: _sides.Path):
+    if side == "ours":
+        return loaders.load_text_encoder(str(folder / random_models.TEXT_ENCODER_FILE))
+    return ChatGLMModel.from_pretrained(folder / "text_encoder", torch_dtype=torch.float32).eval()
+
+
+def draw(side: str, network, cells: int, steps: int, batch: int = 1) -> None:
+    """Guided steps on random states."""
+    if side == "ours":
+        sample(network, random_prompts(network.model.diffusion_model.encoder_hid_proj.in_features), cells, steps, batch)
+    else:
+        pipe = build_pipeline(network, build_scheduler("euler"))
+        sample_reference(pipe, random_prompts(network.encoder_hid_proj.in_features), cells, steps, batch)
 
 
 def load_in_this_process(side: str, folder: str) -> dict[str, float]:
     """Load one side; seconds, and MiB of memory."""
     unet.register()
-    load, path = {"ours": load_ours, "diffusers": load_theirs}[side], _sides.Path(folder)
-    torch.nn.Linear(8, 8)(torch.ones(1, 8))  # the libraries' own memory
+    settle()
     before = _memory.start()
     wall, cpu = time.perf_counter(), time.process_time()
-    network, _encoder = load(path)
+    network, _encoder = (load(side, _sides.Path(folder)) for load in (load_unet, load_text_encoder))
     result = {"seconds": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
     result |= {"peak": _memory.peak() - before, "kept": _memory.resident() - before}
-    if side == "ours":
-        sample(network, random_prompts(network.model.diffusion_model.encoder_hid_proj.in_features), CELLS, 1)
-    else:
-        pipe = build_pipeline(network, build_scheduler("euler"))
-        sample_reference(pipe, random_prompts(network.encoder_hid_proj.in_features), CELLS, 1)
+    draw(side, network, CELLS, 1)
     return result | {"first step": _memory.peak() - before}
-
-
-def run_alone(side: str, folder: _sides.Path) -> dict[str, float]:
-    command = [sys.executable, __file__, "--load", side, str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(done.stderr)
-    return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -91,7 +87,7 @@ def main(arguments: list[str] | None = None) -> None:
         write_files(folder, random_models.TINY if args.quick else MID)
         for _ in range(1 if args.quick else ROUNDS):
             for side, runs in found.items():
-                runs.append(run_alone(side, folder))
+                runs.append(run_alone(__file__, "--load", side, folder))
         files = sum(
             (folder / name).stat().st_size for name in (random_models.UNET_FILE, random_models.TEXT_ENCODER_FILE)
         )

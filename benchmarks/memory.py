@@ -1,54 +1,48 @@
 """Memory of drawing, beside diffusers' pipeline: `python3 dev.py bench memory`.
 
 UNet and text encoder of the middle size, float32 on the CPU: what a process has in RAM at most above what it had before
-it loaded them, mapped files included, while it loads and draws two guided steps, over size and batch; every figure is
-of a process of its own. Linux alone tells such peaks. Writes results/memory.json.
+it loaded them, mapped files included, while it loads and draws two guided steps, over size and batch; medians of
+processes of their own. Once with a C library that gives back at once what is freed, which tells what is needed, and
+once as it is, which keeps some of that, more of it on our side. Linux alone tells such peaks. Writes
+results/memory.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
+import statistics
 
 import _memory
 import _sides
-import torch
+from _alone import run_alone, settle
 from _report import save, table
-from _sides import MID, random_models, random_prompts, sample, sample_reference
-from load import load_ours, load_theirs, write_files
+from _sides import MID, random_models
+from comfyui_kolors.kolors_core.host import unet
+from load import draw, load_text_encoder, load_unet, write_files
 
 SIDES = (16, 32, 64, 128)
 BATCHES = (1, 2, 4, 8)
 STEPS = 2
+ROUNDS = 3
+#: How glibc treats what is freed.
+LIBRARIES = {"gives back": {"MALLOC_MMAP_THRESHOLD_": "65536"}, "as it is": {}}
 
 
 def draw_in_this_process(side: str, folder: str, cells: int, batch: int) -> float:
     """MiB at most."""
-    from comfyui_kolors.kolors_core.host import unet
-    from reference import build_pipeline, build_scheduler
-
     unet.register()
-    torch.nn.Linear(8, 8)(torch.ones(1, 8))  # the libraries' own memory
+    settle()
     before = _memory.start()
-    if side == "ours":
-        model, _ = load_ours(_sides.Path(folder))
-        width = model.model.diffusion_model.encoder_hid_proj.in_features
-        sample(model, random_prompts(width), cells, STEPS, batch)
-    else:
-        network, _ = load_theirs(_sides.Path(folder))
-        pipe = build_pipeline(network, build_scheduler("euler"))
-        sample_reference(pipe, random_prompts(network.encoder_hid_proj.in_features), cells, STEPS, batch)
+    network, _encoder = (load(side, _sides.Path(folder)) for load in (load_unet, load_text_encoder))
+    draw(side, network, cells, STEPS, batch)
     return _memory.peak() - before
 
 
-def run_alone(side: str, folder: _sides.Path, cells: int, batch: int) -> float:
-    command = [sys.executable, __file__, "--draw", side, str(folder), str(cells), str(batch)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(done.stderr)
-    return json.loads(done.stdout.strip().splitlines()[-1])
+def measure(side: str, folder: _sides.Path, cells: int, batch: int, variables: dict[str, str], rounds: int) -> float:
+    return statistics.median(
+        run_alone(__file__, "--draw", side, folder, cells, batch, **variables) for _ in range(rounds)
+    )
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -68,13 +62,16 @@ def main(arguments: list[str] | None = None) -> None:
         write_files(folder, random_models.TINY if args.quick else MID)
         for cells, batch in cases:
             result[f"{8 * cells} px, batch {batch}"] = {
-                side: run_alone(side, folder, cells, batch) for side in ("ours", "diffusers")
-            }
+                library: {side: measure(side, folder, cells, batch, variables, 1 if args.quick else ROUNDS)
+                          for side in ("ours", "diffusers")}
+                for library, variables in LIBRARIES.items()
+            }  # fmt: skip
     rows = [
-        (case, f"{peaks['ours']:.0f}", f"{peaks['diffusers']:.0f}", f"{peaks['ours'] / peaks['diffusers']:.3f}")
-        for case, peaks in result.items()
-    ]
-    print(table(("Peak, MiB", "ours", "diffusers", "ratio"), rows))
+        (case, *(text for peaks in found.values() for text in (
+            f"{peaks['ours']:.0f}", f"{peaks['diffusers']:.0f}", f"{peaks['ours'] / peaks['diffusers']:.3f}")))
+        for case, found in result.items()
+    ]  # fmt: skip
+    print(table(("Peak, MiB", "ours", "diffusers", "ratio", "ours, as it is", "diffusers", "ratio"), rows))
     save("memory", {"peaks": result}, args.results)
 
 

@@ -3,127 +3,157 @@
 Ten guided steps at 256 x 256 pixels, float32 on the CPU, two threads, random weights of the middle size. A picture of
 prompts that neither side has seen, and a second one of the same prompts: the host keeps what it has encoded, as it does
 for a node whose inputs are unchanged, while diffusers' pipeline encodes anew unless the caller keeps the states. Where
-the time goes is told by stage, with previews as the server makes them and without. Writes results/pipeline.json.
+the first picture of a process spends its time is told by stage; and what a preview at every step costs beside sampling.
+Writes results/pipeline.json.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import statistics
 import time
 
 import _sides
 import torch
+from _alone import run_alone, settle
 from _report import save, table
 from _sides import CFG, MID, SEED, WORDS, Prompts, Sides, build, check_equal, sample, sample_reference
-from _timing import compare
+from _timing import HEADINGS, Cost, compare
+from comfyui_kolors.kolors_core.host import unet
+from comfyui_kolors.kolors_core.host.conditioning import encode_prompt
+from load import load_text_encoder, load_unet, write_files
+from reference import build_pipeline, build_scheduler
 
 SIZE = {}  # of the conditioning: the latent's own
 
 
 @torch.inference_mode()
-def encode(sides: Sides, text: str, negative: str = ""):
-    """CONDITIONING of both prompts by the node's own function."""
-    from comfyui_kolors.kolors_core.host.conditioning import encode_prompt
-
-    return [encode_prompt(sides.clip, prompt, 256, SIZE) for prompt in (text, negative)]
-
-
-def as_prompts(conditioning) -> Prompts:
-    contexts, pooled = zip(*((context, options["pooled_output"]) for [[context, options]] in conditioning))
-    return Prompts(contexts, pooled)
+def encode(clip, text: str, negative: str = "") -> Prompts:
+    """Both prompts by the node's own function."""
+    conditioning = [encode_prompt(clip, prompt, 256, SIZE) for prompt in (text, negative)]
+    return Prompts(*zip(*((context, options["pooled_output"]) for [[context, options]] in conditioning)))
 
 
 @torch.inference_mode()
-def draw_reference(sides: Sides, text: str, cells: int, steps: int) -> torch.Tensor:
-    return sides.pipe(
+def encode_reference(pipe, text: str, negative: str = "") -> Prompts:
+    """The same by diffusers."""
+    context, other, pooled, other_pooled = pipe.encode_prompt(text, negative_prompt=negative)
+    return Prompts((context, other), (pooled, other_pooled))
+
+
+@torch.inference_mode()
+def draw_reference(pipe, text: str, cells: int, steps: int) -> torch.Tensor:
+    return pipe(
         text, negative_prompt="", height=8 * cells, width=8 * cells, num_inference_steps=steps, guidance_scale=CFG,
         output_type="latent", generator=torch.Generator().manual_seed(SEED),
     ).images  # fmt: skip
 
 
-def measure_pictures(sides: Sides, cells: int, steps: int, rounds: int) -> dict[str, dict]:
-    """Costs of a first and of a second picture; every text is a new one, so that nothing is remembered by chance."""
+def measure_pictures(sides: Sides, cells: int, steps: int, rounds: int) -> tuple[dict[str, Cost], float]:
+    """Costs of a first and of a second picture, and the error between the two sides.
+
+    Every text is a new one, so that nothing is remembered by chance.
+    """
     texts = iter(f"{WORDS}, {number}" for number in range(10_000))
-    kept = as_prompts(encode(sides, WORDS))
-    error = check_equal(sample(sides.model, kept, cells, steps), draw_reference(sides, WORDS, cells, steps))
-    states = Prompts(kept.contexts, kept.pooled)
-    costs = compare(
-        {
-            "diffusers": lambda: draw_reference(sides, next(texts), cells, steps),
-            "ours": lambda: sample(sides.model, as_prompts(encode(sides, next(texts))), cells, steps),
-            "ours, same prompts": lambda: sample(sides.model, kept, cells, steps),
-            "diffusers, states kept": lambda: sample_reference(sides.pipe, states, cells, steps),
-        },
-        rounds,
-    )
-    return {name: cost.json() | {"error": error} for name, cost in costs.items()}
+    kept = encode(sides.clip, WORDS)
+    error = check_equal(sample(sides.model, kept, cells, steps), draw_reference(sides.pipe, WORDS, cells, steps))
+    runs = {
+        "diffusers": lambda: draw_reference(sides.pipe, next(texts), cells, steps),
+        "ours": lambda: sample(sides.model, encode(sides.clip, next(texts)), cells, steps),
+        "ours, same prompts": lambda: sample(sides.model, kept, cells, steps),
+        "diffusers, states kept": lambda: sample_reference(sides.pipe, kept, cells, steps),
+    }
+    return compare(runs, rounds), error
 
 
-def measure_previews(sides: Sides, cells: int, steps: int, rounds: int) -> dict[str, dict]:
-    """Costs of a run without previews and with those of the host's linear map of latents, at every step."""
+def measure_previews(sides: Sides, cells: int, steps: int, rounds: int) -> dict[str, Cost]:
+    """Costs of a run without previews and of those of the host's linear map of latents, at every step."""
     import comfy.latent_formats
     import latent_preview
 
-    prompts = as_prompts(encode(sides, WORDS))
+    prompts = encode(sides.clip, WORDS)
     previewer = latent_preview.Latent2RGBPreviewer(comfy.latent_formats.SDXL().latent_rgb_factors)
     pictures = [torch.randn(1, 4, cells, cells)] * steps
-    costs = compare(
-        {
-            "sampling": lambda: sample(sides.model, prompts, cells, steps),
-            "previews": lambda: [previewer.decode_latent_to_preview_image("JPEG", x0) for x0 in pictures],
-        },
-        rounds,
-    )
-    return {name: cost.json() for name, cost in costs.items()}
+    runs = {
+        "sampling": lambda: sample(sides.model, prompts, cells, steps),
+        "previews": lambda: [previewer.decode_latent_to_preview_image("JPEG", x0) for x0 in pictures],
+    }
+    return compare(runs, rounds)
 
 
-def profile_first_picture(sides: Sides, cells: int, steps: int) -> dict[str, float]:
-    """Seconds of processor time of each stage of a first picture, from files to latents."""
-    from comfyui_kolors.demo.random_models import TEXT_ENCODER_FILE, UNET_FILE
-    from comfyui_kolors.kolors_core.host import loaders
-    from comfyui_kolors.kolors_core.host.conditioning import encode_prompt
-
-    stages, started = {}, time.process_time()
+def draw_in_this_process(side: str, folder: str, cells: int, steps: int) -> dict[str, float]:
+    """Seconds of each stage of the first picture of a process, from files to latents."""
+    unet.register()
+    settle()
+    stages, started = {}, time.perf_counter()
 
     def stage(name: str) -> None:
         nonlocal started
-        stages[name] = time.process_time() - started
-        started = time.process_time()
+        stages[name], started = time.perf_counter() - started, time.perf_counter()
 
-    with torch.inference_mode():
-        clip = loaders.load_text_encoder(str(sides.folder / TEXT_ENCODER_FILE))
-        stage("load the text encoder")
-        conditioning = [encode_prompt(clip, prompt, 256, SIZE) for prompt in (WORDS, "")]
-        stage("encode two prompts")
-        model = loaders.load_unet(str(sides.folder / UNET_FILE))
-        stage("load the UNet")
-        sample(model, as_prompts(conditioning), cells, 1)
-        stage("first step")
-        sample(model, as_prompts(conditioning), cells, steps - 1)
-        stage("other steps")
+    path = _sides.Path(folder)
+    encoder = load_text_encoder(side, path)
+    stage("load the text encoder")
+    network = load_unet(side, path)
+    stage("load the UNet")
+    if side == "diffusers":
+        pipe = build_pipeline(network, build_scheduler("euler"))
+        pipe.register_modules(text_encoder=encoder, tokenizer=_sides.reference_tokenizer(path)[0])
+        started = time.perf_counter()
+    prompts = encode(encoder, WORDS) if side == "ours" else encode_reference(pipe, WORDS)
+    stage("encode two prompts")
+    for name, count in (("first step", 1), ("other steps", steps - 1)):
+        if side == "ours":
+            sample(network, prompts, cells, count)
+        else:
+            sample_reference(pipe, prompts, cells, count)
+        stage(name)
     return stages
+
+
+def measure_first_picture(sizes, cells: int, steps: int, rounds: int) -> dict[str, dict[str, float]]:
+    """Medians of the stages on each side, of processes of their own, in turn."""
+    found = {"diffusers": [], "ours": []}
+    with _sides.tempfile.TemporaryDirectory() as folder:
+        write_files(_sides.Path(folder), sizes)
+        for _ in range(rounds):
+            for side, runs in found.items():
+                runs.append(run_alone(__file__, "--draw", side, folder, cells, steps))
+    return {side: {name: statistics.median(run[name] for run in runs) for name in runs[0]}
+            for side, runs in found.items()}  # fmt: skip
+
+
+def stage_rows(stages: dict[str, dict[str, float]]) -> list[tuple]:
+    ours, theirs = (times | {"whole": sum(times.values())} for times in (stages["ours"], stages["diffusers"]))
+    return [
+        (name, f"{seconds * 1000:.0f}", f"{seconds / ours['whole']:.0%}", f"{theirs[name] * 1000:.0f}",
+         f"{seconds / theirs[name]:.3f}")
+        for name, seconds in ours.items()
+    ]  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs")
     parser.add_argument("--results", type=_sides.Path, help="where to (default: benchmarks/results)")
+    parser.add_argument("--draw", nargs=4, metavar=("SIDE", "FOLDER", "CELLS", "STEPS"), help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
+    if args.draw:
+        side, folder, cells, steps = args.draw
+        print(json.dumps(draw_in_this_process(side, folder, int(cells), int(steps))))
+        return
     sizes, cells, steps, rounds = (_sides.random_models.TINY, 8, 2, 1) if args.quick else (MID, 32, 10, 7)
+    stages = measure_first_picture(sizes, cells, steps, rounds)
     with build(sizes) as sides:
-        stages = profile_first_picture(sides, cells, steps)
-        pictures = measure_pictures(sides, cells, steps, rounds)
+        pictures, error = measure_pictures(sides, cells, steps, rounds)
         previews = measure_previews(sides, cells, steps, rounds)
-    rows = [
-        (name, f"{cost['wall'] * 1000:.0f}", f"{cost['cpu'] * 1000:.0f}", f"{cost['ratio']:.3f}")
-        for name, cost in pictures.items()
-    ]
-    print(table((f"{steps} steps at {8 * cells} px", "ms", "ms of processor time", "by diffusers'"), rows))
-    print(f"previews: {previews['previews']['cpu'] / previews['sampling']['cpu'] * 100:.1f} % of sampling")
-    whole = sum(stages.values())
-    rows = [(name, f"{s * 1000:.0f}", f"{s / whole * 100:.0f} %") for name, s in stages.items()]
-    print("\n" + table(("First picture, from files", "ms of processor time", "share"), rows))
-    save("pipeline", {"pictures": pictures, "previews": previews, "stages": stages}, args.results)
+    rows = [(name, *cost.cells()) for name, cost in pictures.items()]
+    print(table((f"{steps} steps at {8 * cells} px", *HEADINGS), rows))
+    print(f"previews: {previews['previews'].ratio * 100:.1f} % of sampling")
+    headings = ("First picture of a process, from files", "ours, ms", "share", "diffusers, ms", "ratio")
+    print("\n" + table(headings, stage_rows(stages)))
+    save("pipeline", {"pictures": pictures, "error": error, "previews": previews, "stages": stages}, args.results)
 
 
 if __name__ == "__main__":

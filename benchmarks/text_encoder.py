@@ -2,34 +2,35 @@
 
 Speed: the encoder as the host runs it and the reference, in turn in one process, on the same random weights, float32 on
 the CPU, two threads; medians and ratios. Memory and time of loading: one process per way to store the weights. Errors
-of each storage against float32. Prints tables, writes results/text_encoder.json and results/text_encoder.png.
+of each storage against float32. Writes results/text_encoder.json and results/text_encoder.png.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import os
-import platform
-import resource
-import subprocess
-import sys
-import tempfile
 import time
-from pathlib import Path
 
-os.environ["OMP_NUM_THREADS"] = "2"
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-import conftest  # noqa: F401 - makes the pack and the host importable
+import _memory
+import _sides
 import torch
-from comfyui_kolors.demo.random_models import Sizes, random_chatglm3, random_tokenizer
+from _alone import run_alone, settle
+from _report import Curve, plot, save, table
+from _timing import Cost, alternate, compare
+from comfyui_kolors.demo.random_models import TINY, Sizes, random_chatglm3, random_tokenizer
+from comfyui_kolors.kolors_core.chatglm3 import ChatGLM3Config, encode_prompts
+from comfyui_kolors.kolors_core.host import loaders
+from comfyui_kolors.kolors_core.host.encoder_weights import Storage, choose, convert
+from comfyui_kolors.kolors_core.quantization import BITS, quantize
+from reference import build_chatglm3, encode, relative_error
+from safetensors.torch import save_file
 
-RESULTS = Path(__file__).resolve().parent / "results"
 #: The mid-size model of the speed curve, and two layers at the released width.
 MID = Sizes(hidden=1024, head_dim=64, groups=2, layers=8, ffn=3424)
 RELEASED = Sizes(hidden=4096, head_dim=128, groups=2, layers=2, ffn=13696)
 #: One gigabyte in fp16, with the released share of the embedding (4 %).
 GIGABYTE = Sizes(hidden=2048, head_dim=128, groups=2, layers=9, ffn=6848)
-PIECES = {MID: 65024 - 9, RELEASED: 4096, GIGABYTE: 8192 - 9}
+PIECES = {MID: 65024 - 9, RELEASED: 4096, GIGABYTE: 8192 - 9, TINY: 4096}
 TOKENS = (0, 5, 20, 77, 254)  # of text; two more stand before it, so the last fills the 256 rows
 STORAGES = ("fp32", "fp16", "bf16", "fp8_e4m3fn", "int8", "int4")
 
@@ -42,10 +43,6 @@ def prompt(tokens: int) -> list[int]:
 
 def build_pair(sizes: Sizes):
     """Our encoder as the host builds it, and the reference, with the same weights."""
-    from comfyui_kolors.kolors_core.chatglm3 import ChatGLM3Config
-    from comfyui_kolors.kolors_core.host.encoder_weights import Storage, convert
-    from reference import build_chatglm3
-
     theirs = build_chatglm3(sizes, PIECES[sizes])
     encoder = {key: tensor for key, tensor in theirs.state_dict().items() if "output_layer" not in key}
     storage = Storage(torch.float32, torch.float32)
@@ -56,104 +53,73 @@ def build_pair(sizes: Sizes):
 
 
 @torch.inference_mode()
-def measure_speed(sizes: Sizes, cases: dict[str, list[list[int]]], rounds: int) -> dict[str, dict[str, float]]:
-    """Seconds of ours and the reference's per case, and the seconds that reading the weights once takes."""
-    from _timing import alternate
-    from comfyui_kolors.kolors_core.chatglm3 import encode_prompts
-    from reference import encode, relative_error
-
+def measure_speed(sizes: Sizes, cases: list[list[list[int]]], rounds: int) -> tuple[dict[str, list], float]:
+    """Costs and errors of each case, which is a list of prompts; and the seconds that reading the weights takes."""
     ours, theirs = build_pair(sizes)
-    result = {}
-    for name, prompts in cases.items():
+    result = {"ours": [], "diffusers": [], "errors": []}
+    for prompts in cases:
         found, expected = encode_prompts(ours, prompts), encode(theirs, prompts)
-        error = max(relative_error(a, b) for a, b in zip(found, expected))
-        seconds = alternate(
-            {
-                "ours": lambda prompts=prompts: encode_prompts(ours, prompts),
-                "theirs": lambda prompts=prompts: [encode(theirs, [one]) for one in prompts],
-            },
-            rounds,
-        )
-        result[name] = seconds | {"error": error}
+        result["errors"].append(max(relative_error(a, b) for a, b in zip(found, expected)))
+        runs = {
+            "diffusers": lambda prompts=prompts: [encode(theirs, [one]) for one in prompts],
+            "ours": lambda prompts=prompts: encode_prompts(ours, prompts),
+        }
+        for side, cost in compare(runs, rounds).items():
+            result[side].append(cost)
     weights = [parameter for layer in ours.encoder.layers for parameter in layer.parameters()]
-    floor = alternate({"floor": lambda: [weight.sum() for weight in weights]}, rounds)["floor"]
-    return {name: case | {"floor": floor} for name, case in result.items()}
+    return result, alternate({"floor": lambda: [weight.sum() for weight in weights]}, rounds)["floor"]
 
 
 def load_in_this_process(path: str, storage: str) -> dict[str, float]:
     """Load and encode once; MiB of resident memory above what was there before, and seconds."""
-    from comfyui_kolors.kolors_core.host import loaders
-
-    warm_up = torch.nn.Linear(8, 8)(torch.ones(1, 8))  # the libraries' own memory
-    del warm_up
-    before = resident()
+    settle()
+    before = _memory.start()
     started = time.perf_counter()
     clip = loaders.load_text_encoder(path, storage)
     seconds = time.perf_counter() - started
-    loading = peak() - before
+    loading = _memory.peak() - before
     clip.encode_from_tokens(clip.tokenize("a red apple"), return_pooled=True)
     return {
         "kept": clip.patcher.model_size() / 2**20,
         "loading": loading,
-        "encoding": peak() - before,
+        "encoding": _memory.peak() - before,
         "seconds": seconds,
-        "file": Path(path).stat().st_size / 2**20,
+        "file": _sides.Path(path).stat().st_size / 2**20,
     }
 
 
-def resident() -> float:
-    """MiB in memory now; the peak is counted anew from here."""
-    Path("/proc/self/clear_refs").write_text("5")
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
-
-
-def peak() -> float:
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
-
-
-def measure_loading() -> dict[str, dict[str, float]]:
-    """Loading an fp16 file of one gigabyte into each storage, and files that are packed already, each on its own."""
-    from comfyui_kolors.kolors_core.quantization import BITS, quantize
-    from safetensors.torch import save_file
-
-    state_dict = {key: tensor.half() for key, tensor in random_chatglm3(GIGABYTE, PIECES[GIGABYTE]).items()}
+def write_files(folder: _sides.Path, sizes: Sizes) -> dict[str, _sides.Path]:
+    """An fp16 file, and one for each packed storage, by storage."""
+    state_dict = {key: tensor.half() for key, tensor in random_chatglm3(sizes, PIECES[sizes]).items()}
     tokenizer = {"spiece_model": torch.frombuffer(bytearray(random_tokenizer()), dtype=torch.uint8)}
-    result = {}
-    with tempfile.TemporaryDirectory() as folder:
-        files = {"fp16": Path(folder) / "fp16.safetensors"}
-        save_file(state_dict | tokenizer, files["fp16"])
-        for name, bits in BITS.items():
-            packed = dict(tokenizer)
-            for key, tensor in state_dict.items():
-                if key.startswith("encoder.layers.") and tensor.ndim == 2:
-                    packed[key], packed[f"{key}_scale"] = quantize(tensor, bits)
-                else:
-                    packed[key] = tensor
-            files[name] = Path(folder) / f"{name}.safetensors"
-            save_file(packed, files[name])
-            del packed
-        del state_dict
+    files = {"fp16": folder / "fp16.safetensors"}
+    save_file(state_dict | tokenizer, files["fp16"])
+    for name, bits in BITS.items():
+        packed = dict(tokenizer)
+        for key, tensor in state_dict.items():
+            if key.startswith("encoder.layers.") and tensor.ndim == 2:
+                packed[key], packed[f"{key}_scale"] = quantize(tensor, bits)
+            else:
+                packed[key] = tensor
+        files[name] = folder / f"{name}.safetensors"
+        save_file(packed, files[name])
+    return files
+
+
+def measure_loading(sizes: Sizes) -> dict[str, dict[str, float]]:
+    """Loading an fp16 file into each storage, and files that are packed already, each on its own."""
+    with _sides.tempfile.TemporaryDirectory() as folder:
+        files = write_files(_sides.Path(folder), sizes)
         cases = [("fp16", storage) for storage in STORAGES] + [(name, "default") for name in BITS]
-        for file, storage in cases:
-            result[f"{file} file as {storage}"] = run_alone(str(files[file]), storage)
-    return result
-
-
-def run_alone(path: str, storage: str) -> dict[str, float]:
-    command = [sys.executable, __file__, "--load", path, storage]
-    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return json.loads(output.strip().splitlines()[-1])
+        return {
+            f"{file} file as {storage}": run_alone(__file__, "--load", files[file], storage) for file, storage in cases
+        }
 
 
 @torch.inference_mode()
-def measure_errors() -> dict[str, tuple[float, float]]:
-    """Relative L2 error of context and pooled output of each storage against float32, on the mid-size model."""
-    from comfyui_kolors.kolors_core.chatglm3 import ChatGLM3Config, encode_prompts
-    from comfyui_kolors.kolors_core.host.encoder_weights import Storage, choose, convert
-    from reference import relative_error
-
-    encoder = {k: v for k, v in random_chatglm3(MID, PIECES[MID]).items() if not k.startswith("output_layer")}
+def measure_errors(sizes: Sizes) -> dict[str, tuple[float, float]]:
+    """Relative L2 error of context and pooled output of each storage against float32."""
+    encoder = {k: v for k, v in random_chatglm3(sizes, PIECES[sizes]).items() if not k.startswith("output_layer")}
     config, source = ChatGLM3Config.from_state_dict(encoder), Storage(torch.float32, torch.float32)
     outputs = {}
     for name in STORAGES:
@@ -167,68 +133,59 @@ def measure_errors() -> dict[str, tuple[float, float]]:
     return {name: tuple(relative_error(a, b) for a, b in zip(found, exact)) for name, found in outputs.items()}
 
 
-def draw(speed: dict[str, dict[str, float]], path: Path) -> None:
-    """Seconds over tokens, ours and the reference's."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(6, 3.4), dpi=150)
-    rows = [tokens + 2 for tokens in TOKENS]
-    for side, label in (("theirs", "diffusers"), ("ours", "this pack"), ("floor", "reading the weights once")):
-        values = [speed[f"{tokens} tokens"][side] * 1000 for tokens in TOKENS]
-        axes.plot(rows, values, "--" if side == "floor" else "o-", label=label)
-    axes.set(xlabel="tokens of the prompt", ylabel="ms", ylim=(0, None), title="Encoding a prompt (CPU, 2 threads)")
-    axes.legend()
-    axes.grid(alpha=0.3)
-    figure.tight_layout()
-    figure.savefig(path)
-
-
-def table(headings: tuple[str, ...], rows: list[tuple]) -> str:
-    lines = [headings, ("---",) * len(headings), *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
-
-
-def speed_rows(speed: dict[str, dict[str, float]]) -> list[tuple]:
-    return [
-        (
-            name, f"{case['ours'] * 1000:.0f}", f"{case['theirs'] * 1000:.0f}", f"{case['theirs'] / case['ours']:.2f}x",
-            f"{case['floor'] * 1000:.0f}", f"{case['error']:.1e}",
-        )
-        for name, case in speed.items()
-    ]  # fmt: skip
-
-
-def main() -> None:
-    torch.set_num_threads(2)
-    cases = {f"{tokens} tokens": [prompt(tokens)] for tokens in TOKENS} | {"pair, 0 and 20": [prompt(0), prompt(20)]}
-    speed = measure_speed(MID, cases, 7)
-    released = measure_speed(RELEASED, {"released width, 2 layers, 20 tokens": [prompt(20)]}, 5)
-    headings = ("Prompt", "ours, ms", "diffusers, ms", "faster by", "weights read once, ms", "error")
-    print(table(headings, speed_rows(speed | released)))
-    errors = measure_errors()
-    print("\n" + table(("Storage", "context", "pooled"), [(n, f"{a:.1e}", f"{b:.1e}") for n, (a, b) in errors.items()]))
-    loading = measure_loading()
+def print_speed(speed: dict[str, tuple[dict[str, list], float]], names: dict[str, list[str]]) -> None:
     rows = [
-        (
-            name, f"{case['file']:.0f}", f"{case['kept']:.0f}", f"{case['loading']:.0f}",
-            f"{case['loading'] / case['kept']:.2f}x", f"{case['encoding']:.0f}", f"{case['seconds']:.1f}",
-        )
+        (name, f"{ours.wall * 1000:.0f}", f"{theirs.wall * 1000:.0f}", f"{1 / ours.ratio:.2f}x", f"{floor * 1000:.0f}",
+         f"{error:.1e}")
+        for what, (costs, floor) in speed.items()
+        for name, ours, theirs, error in zip(names[what], costs["ours"], costs["diffusers"], costs["errors"])
+    ]  # fmt: skip
+    print(table(("Tokens of text", "ours, ms", "diffusers, ms", "faster by", "weights read once, ms", "error"), rows))
+
+
+def print_loading(loading: dict[str, dict[str, float]]) -> None:
+    rows = [
+        (name, f"{case['file']:.0f}", f"{case['kept']:.0f}", f"{case['loading']:.0f}",
+         f"{case['loading'] / case['kept']:.2f}x", f"{case['encoding']:.0f}", f"{case['seconds']:.2f}")
         for name, case in loading.items()
     ]  # fmt: skip
     headings = ("Loading", "file, MiB", "kept, MiB", "peak, MiB", "peak / kept", "with one prompt, MiB", "s")
     print("\n" + table(headings, rows))
-    RESULTS.mkdir(exist_ok=True)
-    machine = {"processor": platform.processor() or platform.machine(), "threads": 2, "torch": torch.__version__}
-    report = {"machine": machine, "speed": speed | released, "errors": errors, "loading": loading}
-    (RESULTS / "text_encoder.json").write_text(json.dumps(report, indent=2) + "\n")
-    draw(speed, RESULTS / "text_encoder.png")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs")
+    parser.add_argument("--results", type=_sides.Path, help="where to (default: benchmarks/results)")
+    parser.add_argument("--load", nargs=2, metavar=("FILE", "STORAGE"), help=argparse.SUPPRESS)
+    args = parser.parse_args(arguments)
+    if args.load:
+        print(json.dumps(load_in_this_process(*args.load)))
+        return
+    mid, released, large, rounds = (TINY, TINY, TINY, 1) if args.quick else (MID, RELEASED, GIGABYTE, 9)
+    cases = {
+        "curve": (mid, [[prompt(tokens)] for tokens in TOKENS]),
+        "pair": (mid, [[prompt(0), prompt(20)]]),
+        "released width": (released, [[prompt(20)], [prompt(0), prompt(20)]]),
+    }
+    names = {
+        "curve": list(map(str, TOKENS)),
+        "pair": ["0 and 20 together"],
+        "released width": ["20, two layers at the released width", "0 and 20 together, two layers at that width"],
+    }
+    speed = {what: measure_speed(*case, rounds) for what, case in cases.items()}
+    print_speed(speed, names)
+    errors = measure_errors(mid)
+    print("\n" + table(("Storage", "context", "pooled"), [(n, f"{a:.1e}", f"{b:.1e}") for n, (a, b) in errors.items()]))
+    loading = measure_loading(large)
+    print_loading(loading)
+    report = {what: {"cases": names[what], "floor": floor} | costs for what, (costs, floor) in speed.items()}
+    save("text_encoder", {"speed": report, "errors": errors, "loading": loading}, args.results)
+    costs, floor = speed["curve"]
+    curves = {side: costs[side] for side in ("ours", "diffusers")}
+    curves["reading the weights once"] = [Cost(floor, floor, 0.0, 0.0)] * len(TOKENS)
+    plot("text_encoder", [Curve("tokens of text", list(TOKENS), curves)], args.results)
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--load"]:
-        print(json.dumps(load_in_this_process(*sys.argv[2:])))
-    else:
-        main()
+    main()

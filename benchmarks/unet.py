@@ -10,9 +10,9 @@ from __future__ import annotations
 import argparse
 
 import _sides
-from _report import growth, plot, save, table
+from _report import Curve, plot, save, table
 from _sides import MID, Sides, build, check_equal, random_prompts, sample, sample_reference, with_attention
-from _timing import compare
+from _timing import HEADINGS, Cost, compare
 
 PIXELS = (256, 512)
 CURVES = {
@@ -24,8 +24,8 @@ CURVES = {
 QUICK = {"tokens": (1, 255), "side": (8, 16), "batch": (1, 2), "steps": (1, 2)}
 
 
-def measure_steps(sides: Sides, cells: int, steps: int, rounds: int) -> dict[str, dict[str, float]]:
-    """Costs per step: ours, diffusers', and the host's SDXL with 77 rows of text, with either attention."""
+def measure_steps(sides: Sides, cells: int, steps: int, rounds: int) -> tuple[dict[str, Cost], float]:
+    """Costs per step, and the error between ours and diffusers'; the host's SDXL has 77 rows of text."""
     prompts = random_prompts(sides.sizes.hidden)
     sdxl_prompts = random_prompts(sides.sizes.context, rows=77, pooled=1280)
     error = check_equal(sample(sides.model, prompts, cells, steps), sample_reference(sides.pipe, prompts, cells, steps))
@@ -36,50 +36,23 @@ def measure_steps(sides: Sides, cells: int, steps: int, rounds: int) -> dict[str
         "host SDXL": lambda: sample(sides.sdxl, sdxl_prompts, cells, steps),
         "host SDXL, torch attention": lambda: sample(quick, sdxl_prompts, cells, steps),
     }
-    costs = compare(runs, rounds)
-    return {name: cost.per(steps).json() | {"error": error} for name, cost in costs.items()}
+    return {name: cost.per(steps) for name, cost in compare(runs, rounds).items()}, error
 
 
-def measure_curve(sides: Sides, what: str, values, rounds: int, base: dict[str, int]) -> dict[str, list]:
+def measure_curve(sides: Sides, what: str, values, rounds: int, base: dict[str, int]) -> Curve:
     """Costs of a whole run of ours and diffusers' for each value of one size of the work."""
-    result = {"x": list(values), "ours": [], "diffusers": []}
+    costs = {"ours": [], "diffusers": []}
     for value in values:
         work = base | {what: value}
-        prompts = random_prompts(sides.sizes.hidden, work["tokens"])
-        size = (prompts, work["side"], work["steps"], work["batch"])
+        size = (random_prompts(sides.sizes.hidden, work["tokens"]), work["side"], work["steps"], work["batch"])
         few = max(1, min(rounds, 4 * 32 * 32 * rounds // (work["side"] ** 2 * work["batch"] * work["steps"])))
-        costs = compare(
-            {
-                "diffusers": lambda size=size: sample_reference(sides.pipe, *size),
-                "ours": lambda size=size: sample(sides.model, *size),
-            },
-            few,
-        )
-        for name, cost in costs.items():
-            result[name].append(cost.json())
-    return result
-
-
-def print_steps(steps: dict[str, dict]) -> None:
-    rows = [
-        (size, name, f"{cost['wall'] * 1000:.1f}", f"{cost['cpu'] * 1000:.1f}", f"{cost['ratio']:.3f}")
-        for size, costs in steps.items()
-        for name, cost in costs.items()
-    ]
-    print(table(("Guided step", "", "ms", "ms of processor time", "by diffusers'"), rows))
-
-
-def print_curves(curves: dict[str, dict]) -> None:
-    for what, curve in curves.items():
-        ours, theirs = ([cost["cpu"] for cost in curve[side]] for side in ("ours", "diffusers"))
-        rows = [
-            (x, f"{a * 1000:.1f}", f"{b * 1000:.1f}", f"{cost['ratio']:.3f}")
-            for x, a, b, cost in zip(curve["x"], ours, theirs, curve["ours"])
-        ]
-        work = [x**2 for x in curve["x"]] if what == "side" else curve["x"]  # of a side, its cells
-        print("\n" + table((what, "ours, ms of processor time", "diffusers", "ratio"), rows))
-        print(f"growth at the end, as a power of the work: ours {growth(work, ours):.2f}, "
-              f"diffusers {growth(work, theirs):.2f}")  # fmt: skip
+        runs = {
+            "diffusers": lambda size=size: sample_reference(sides.pipe, *size),
+            "ours": lambda size=size: sample(sides.model, *size),
+        }
+        for side, cost in compare(runs, few).items():
+            costs[side].append(cost)
+    return Curve(what, list(values), costs)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -91,18 +64,17 @@ def main(arguments: list[str] | None = None) -> None:
         (_sides.random_models.TINY, (128,), QUICK, 1) if args.quick else (MID, PIXELS, CURVES, 9)
     )
     with build(sizes) as sides:
-        steps = {f"{size} px": measure_steps(sides, size // 8, 3, rounds) for size in pixels}
-        print_steps(steps)
+        found = {f"{size} px": measure_steps(sides, size // 8, 3, rounds) for size in pixels}
+        steps, errors = ({size: pair[index] for size, pair in found.items()} for index in (0, 1))
+        rows = [(size, name, *cost.cells(1)) for size, costs in steps.items() for name, cost in costs.items()]
+        print(table(("Guided step", "", *HEADINGS), rows))
         base = {"tokens": 20, "side": all_values["side"][0] if args.quick else 32, "batch": 1, "steps": 1}
-        curves = {
-            what: measure_curve(sides, what, values, max(1, rounds // 2), base) for what, values in all_values.items()
-        }
-    print_curves(curves)
-    save("unet", {"steps": steps, "curves": curves}, args.results)
-    plot("unet", {
-        f"over {what}": (what, curve["x"], {side: [c["cpu"] for c in curve[side]] for side in ("ours", "diffusers")})
-        for what, curve in curves.items()
-    }, args.results)  # fmt: skip
+        curves = [measure_curve(sides, what, values, max(1, rounds // 2), base) for what, values in all_values.items()]
+    for curve in curves:
+        # A side's work is its cells.
+        print(f"\n{curve.table()}\n{curve.growth(2 if curve.what == 'side' else 1)}")
+    save("unet", {"steps": steps, "errors": errors, "curves": {c.what: c.json() for c in curves}}, args.results)
+    plot("unet", curves, args.results)
 
 
 if __name__ == "__main__":

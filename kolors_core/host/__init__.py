@@ -151,6 +151,7 @@ SYMBOLS = {
     "comfy.ops.CastWeightBiasOp.weight_function": ("0.3.64", "patches that are applied while computing"),
     "comfy.ops.disable_weight_init": ("0.3.64", "modules that are not initialised"),
     "comfy.ops.manual_cast": ("0.3.64", "modules that compute in the dtype of their input"),
+    "comfy.ops.manual_cast.Conv2d.forward": ("0.3.64", "called once the memory is in order"),
     "comfy.ops.manual_cast.Linear.bias_function": ("0.3.64", "asked whether patches wait"),
     "comfy.ops.manual_cast.Linear.forward": ("0.3.64", "called where patches wait, or off the CPU"),
     "comfy.ops.manual_cast.Linear.weight_function": ("0.3.64", "asked whether patches wait"),
