@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import os
@@ -42,6 +43,14 @@ def processor() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
+
+
+def argument_parser(description: str) -> argparse.ArgumentParser:
+    """What every benchmark takes."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs")
+    parser.add_argument("--results", type=Path, help="where to (default: benchmarks/results)")
+    return parser
 
 
 def table(headings, rows) -> str:
@@ -102,6 +111,7 @@ def plot(name: str, curves: list[Curve], results: Path | None = None) -> None:
             panel.plot(curve.values, [1000 * value for value in curve.seconds(side)], style, label=side, markersize=4)
         panel.set_title(f"over {curve.what}", fontsize=9)
         panel.set_xlabel(curve.what, fontsize=8)
+        panel.margins(y=0.25)  # room for the legend
         panel.set_ylim(bottom=0)
         panel.tick_params(labelsize=7)
         panel.grid(alpha=0.3)

@@ -7,10 +7,8 @@ Writes results/ip_adapter.json and results/ip_adapter.png.
 
 from __future__ import annotations
 
-import argparse
-
-import _sides
-from _report import Curve, plot, save, table
+import _sides  # noqa: F401 - before torch, whose threads it sets
+from _report import Curve, argument_parser, plot, save, table
 from _sides import MID, Sides, build, check_equal, random_models, random_prompts, sample, sample_reference
 from _timing import compare
 from comfyui_kolors.kolors_core.host import ip_adapter
@@ -70,9 +68,7 @@ def measure(sides: Sides, most: int, cells: int, steps: int, rounds: int) -> tup
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs")
-    parser.add_argument("--results", type=_sides.Path, help="where to (default: benchmarks/results)")
+    parser = argument_parser(__doc__)
     args = parser.parse_args(arguments)
     sizes, most, cells, steps, rounds = (random_models.TINY, 1, 8, 2, 1) if args.quick else (MID, 3, 32, 5, 9)
     with build(sizes) as sides:

@@ -17,7 +17,7 @@ import _memory
 import _sides
 import torch
 from _alone import run_alone, settle
-from _report import save, table
+from _report import argument_parser, save, table
 from _sides import MID, random_models, random_prompts, sample, sample_reference
 from comfyui_kolors.kolors_core.host import loaders, unet
 from diffusers import UNet2DConditionModel
@@ -73,9 +73,7 @@ def load_in_this_process(side: str, folder: str) -> dict[str, float]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs")
-    parser.add_argument("--results", type=_sides.Path, help="where to (default: benchmarks/results)")
+    parser = argument_parser(__doc__)
     parser.add_argument("--load", nargs=2, metavar=("SIDE", "FOLDER"), help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
     if args.load:

@@ -16,7 +16,7 @@ import statistics
 import _memory
 import _sides
 from _alone import run_alone, settle
-from _report import save, table
+from _report import argument_parser, save, table
 from _sides import MID, random_models
 from comfyui_kolors.kolors_core.host import unet
 from load import draw, load_text_encoder, load_unet, write_files
@@ -46,9 +46,7 @@ def measure(side: str, folder: _sides.Path, cells: int, batch: int, variables: d
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs")
-    parser.add_argument("--results", type=_sides.Path, help="where to (default: benchmarks/results)")
+    parser = argument_parser(__doc__)
     parser.add_argument("--draw", nargs=4, metavar=("SIDE", "FOLDER", "CELLS", "BATCH"), help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
     if args.draw:

@@ -17,7 +17,7 @@ import time
 import _sides
 import torch
 from _alone import run_alone, settle
-from _report import save, table
+from _report import argument_parser, save, table
 from _sides import CFG, MID, SEED, WORDS, Prompts, Sides, build, check_equal, sample, sample_reference
 from _timing import HEADINGS, Cost, compare
 from comfyui_kolors.kolors_core.host import unet
@@ -134,9 +134,7 @@ def stage_rows(stages: dict[str, dict[str, float]]) -> list[tuple]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs")
-    parser.add_argument("--results", type=_sides.Path, help="where to (default: benchmarks/results)")
+    parser = argument_parser(__doc__)
     parser.add_argument("--draw", nargs=4, metavar=("SIDE", "FOLDER", "CELLS", "STEPS"), help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
     if args.draw:

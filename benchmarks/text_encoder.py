@@ -15,7 +15,7 @@ import _memory
 import _sides
 import torch
 from _alone import run_alone, settle
-from _report import Curve, plot, save, table
+from _report import Curve, argument_parser, plot, save, table
 from _timing import Cost, alternate, compare
 from comfyui_kolors.demo.random_models import TINY, Sizes, random_chatglm3, random_tokenizer
 from comfyui_kolors.kolors_core.chatglm3 import ChatGLM3Config, encode_prompts
@@ -154,9 +154,7 @@ def print_loading(loading: dict[str, dict[str, float]]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs")
-    parser.add_argument("--results", type=_sides.Path, help="where to (default: benchmarks/results)")
+    parser = argument_parser(__doc__)
     parser.add_argument("--load", nargs=2, metavar=("FILE", "STORAGE"), help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
     if args.load:

@@ -7,10 +7,8 @@ and results/unet.png.
 
 from __future__ import annotations
 
-import argparse
-
 import _sides
-from _report import Curve, plot, save, table
+from _report import Curve, argument_parser, plot, save, table
 from _sides import MID, Sides, build, check_equal, random_prompts, sample, sample_reference, with_attention
 from _timing import HEADINGS, Cost, compare
 
@@ -56,9 +54,7 @@ def measure_curve(sides: Sides, what: str, values, rounds: int, base: dict[str, 
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs")
-    parser.add_argument("--results", type=_sides.Path, help="where to (default: benchmarks/results)")
+    parser = argument_parser(__doc__)
     args = parser.parse_args(arguments)
     sizes, pixels, all_values, rounds = (
         (_sides.random_models.TINY, (128,), QUICK, 1) if args.quick else (MID, PIXELS, CURVES, 9)
