@@ -50,8 +50,30 @@ def _quantize_into(weight: Tensor, bits: int, packed: Tensor, scales: Tensor) ->
 
 
 def dequantize(packed: Tensor, scale: Tensor, bits: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """The values (o, i) in `dtype`, on the device of `packed`."""
-    return unpack(packed, bits).to(dtype) * scale.to(packed.device, dtype)[:, None]
+    """The values (o, i) in `dtype`, on the device of `packed`. Takes at most a byte a value beside them."""
+    if bits == 8:
+        values = packed.to(dtype)
+    else:
+        values = torch.empty(len(packed), 2 * packed.shape[1], dtype=dtype, device=packed.device)
+        high, low = values.unflatten(1, (-1, 2)).unbind(-1)  # views (o, i / 2) each
+        high.copy_(packed >> 4)
+        low.copy_((packed << 4) >> 4)
+    return values.mul_(scale.to(packed.device, dtype)[:, None])
+
+
+def requantize(values: Tensor, scale: Tensor, bits: int, seed: int | None = None) -> Tensor:
+    """Values (o, i) packed under the scales (o,) that there are; those beyond the largest are cut.
+
+    seed: rounds up or down by chance, so that the mean is kept and changes of less than a step are not lost; None
+    rounds to the nearest.
+    """
+    steps = values.float() / scale.to(values.device, torch.float32)[:, None]
+    if seed is None:
+        steps.round_()
+    else:
+        generator = torch.Generator(steps.device).manual_seed(seed)
+        steps.add_(torch.rand(steps.shape, generator=generator, device=steps.device)).floor_()
+    return pack(steps.clamp_(-LARGEST[bits], LARGEST[bits]).to(torch.int8), bits)
 
 
 def pack(integers: Tensor, bits: int) -> Tensor:
@@ -60,13 +82,6 @@ def pack(integers: Tensor, bits: int) -> Tensor:
         return integers
     high, low = integers.unflatten(1, (-1, 2)).unbind(-1)  # (o, i / 2) each
     return (high << 4) | (low & 0x0F)
-
-
-def unpack(packed: Tensor, bits: int) -> Tensor:
-    """The inverse of `pack`; int8 (o, i)."""
-    if bits == 8:
-        return packed
-    return torch.stack((packed >> 4, (packed << 4) >> 4), dim=-1).flatten(1)
 
 
 class PackedLinear(nn.Module):

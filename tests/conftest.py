@@ -51,6 +51,10 @@ sys.path.insert(0, str(Path(__file__).parent))  # for client.py
 _load_alias()
 if COMFYUI:
     _enter_host()
+    if os.environ.get("KOLORS_DYNAMIC_VRAM"):
+        import dynamic_vram
+
+        dynamic_vram.switch_on()
 
 
 def pytest_collection_modifyitems(items):

@@ -35,7 +35,8 @@ from ..detect import describe, diffusers_unet_layout
 from ..errors import KolorsError
 from ..files import check_tensors, locate, read_state_dict
 from . import paths
-from .loaders import NOT_THE_FILE, log_load
+from .expected import expected_tensors
+from .loaders import blaming, log_load
 from .quick_ops import quick_operations
 from .unet import Kolors, KolorsConfig, TextProjection
 from .weights import patched_weights
@@ -71,16 +72,12 @@ class KolorsControlLora(comfy.controlnet.ControlLora):
         projection = getattr(model.diffusion_model, "encoder_hid_proj", None)
         if projection is not None:  # its label input is another; SDXL's differences to it do not fit
             self.control_weights = {key: weights[key] for key in weights if not key.startswith("label_emb.0.0.")}
+        fault = "is a damaged Control-LoRA, or one of another model than SDXL"
         try:
-            super().pre_run(model, percent_to_timestep_function)
-            self._check(model)
-        except NOT_THE_FILE:
-            raise
-        except Exception as error:  # the host's reading of a damaged one fails in any way
-            raise KolorsError(
-                f"{locate(self.path)} is a damaged Control-LoRA, or one of another model ({error!r}). Expected one of "
-                "SDXL. Download it again."
-            ) from error
+            with blaming(self.path, fault):
+                super().pre_run(model, percent_to_timestep_function)
+                self._check(model)
+                self._take_patches(model)
         finally:
             self.control_weights = weights
         if projection is not None:
@@ -90,8 +87,7 @@ class KolorsControlLora(comfy.controlnet.ControlLora):
         """Whether the network is whole, and every low-rank difference has the shape of its weight."""
         config = {key: value for key, value in model.model_config.unet_config.items() if key != "out_channels"}
         config["hint_channels"] = self.control_weights["input_hint_block.0.weight"].shape[1]
-        layers = comfy.ops.disable_weight_init
-        expected = comfy.cldm.cldm.ControlNet(**config, device="meta", operations=layers).state_dict()
+        expected = expected_tensors(comfy.cldm.cldm.ControlNet, **config)
         found = self.control_model.state_dict()
         check_tensors(expected, found, "Control-LoRA", self.path)
         for name in {key.rpartition(".")[0] for key in found if key.endswith((".up", ".down"))}:
@@ -104,6 +100,16 @@ class KolorsControlLora(comfy.controlnet.ControlLora):
                 f"{locate(self.path)} is a damaged Control-LoRA: the two matrices of {name} do not fit each other or "
                 "the weight that they change. Download it again."
             )
+
+    def _take_patches(self, model) -> None:
+        """Apply the model's LoRAs and merges where they wait to be applied; the host hands over the weights alone."""
+        patcher, prefix = model.current_patcher, "diffusion_model."
+        applied = patcher.backup.keys() | patcher.hook_backup.keys()
+        own = {prefix + key for key in self.control_weights}
+        taken = {prefix + key: weight for key, weight in self.control_model.state_dict().items()}
+        waiting = taken.keys() & patcher.patches.keys() - applied - own
+        for key, weight in patched_weights(patcher, prefix, patcher.load_device, waiting).items():
+            comfy.utils.set_attr_param(self.control_model, key, weight.to(taken[prefix + key]))
 
     def copy(self):
         """A Control-LoRA with settings of its own; called by the nodes that apply it."""
@@ -172,10 +178,8 @@ def to_sd_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _load_t2i_adapter(state_dict: dict[str, Tensor], path: str):
     """The host's own loading; an adapter of SDXL fits the blocks of a Kolors UNet as it is."""
-    try:
+    with blaming(path, "is an incomplete T2I-Adapter"):
         adapter = comfy.controlnet.load_controlnet_state_dict(state_dict)
-    except Exception as error:  # the host's reading of an incomplete one fails in any way
-        raise KolorsError(f"{locate(path)} is an incomplete T2I-Adapter ({error}). Download it again.") from error
     if not getattr(adapter.t2i_model, "xl", False):
         raise KolorsError(
             f"{locate(path)} is a T2I-Adapter of SD1.5. Expected one of SDXL, or a ControlNet of Kolors or of SDXL."
@@ -224,7 +228,7 @@ def _adapt(weights: dict[str, Tensor], model, path: str) -> dict[str, Tensor]:
 def _build(weights: dict[str, Tensor], kind: str, path: str) -> comfy.controlnet.ControlNet:
     """The host's CONTROL_NET around a `KolorsControlNet`, in the dtype that the host gives an SDXL model of its own."""
     layout = _read_layout(weights, kind, path)
-    expected = KolorsControlNet(**layout, device="meta", operations=comfy.ops.disable_weight_init).state_dict()
+    expected = expected_tensors(KolorsControlNet, **layout)
     check_tensors(expected, weights, kind, path)
     load_device = comfy.model_management.get_torch_device()
     dtype = comfy.model_management.unet_dtype(

@@ -18,8 +18,9 @@ from ..chatglm3 import ChatGLM3Config, ChatGLM3Encoder
 from ..detect import is_quantized
 from ..errors import KolorsError
 from ..files import locate
-from ..quantization import BITS, dequantize, quantize_parts
+from ..quantization import BITS, dequantize, packed_linear, quantize_parts
 from .encoder_ops import packed_operations
+from .expected import Plain, expected_tensors
 from .progress import count_steps
 from .quick_ops import CASTING
 
@@ -61,6 +62,11 @@ class Storage:
             operations=operations or CASTING,
             **options,
         )
+
+    def expected(self, config: ChatGLM3Config) -> dict[str, Tensor]:
+        """The encoder's tensors by name, in shape and dtype, without memory."""
+        layers = type("PackedPlain", (Plain,), {"Linear": packed_linear(self.bits)}) if self.bits else Plain
+        return expected_tensors(ChatGLM3Encoder, config, dtype=self.dtype, norm_dtype=self.plain, operations=layers)
 
 
 def stored(encoder: Mapping[str, Tensor], path: str) -> Storage:
@@ -119,7 +125,7 @@ def convert(
 
     Shows progress, and ends where the prompt is interrupted.
     """
-    expected = target.build(config).state_dict()
+    expected = target.expected(config)
     result: dict[str, Tensor] = {}
     step = count_steps(len(expected))
     for key, meta in expected.items():

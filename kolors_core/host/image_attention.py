@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import comfy.utils
 import torch
@@ -15,6 +16,7 @@ from comfy.ldm.modules.attention import optimized_attention
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+EVERY_SIGMA = 1e6  # above that of any schedule; the host's own figure for the start of a run is larger
 IMAGE, NEGATIVE = 0, 1  # what an image token belongs to, in the host's numbering of conditioning
 
 
@@ -77,25 +79,48 @@ def place_weights(places: dict[str, list[Place]], weight_type: str) -> dict[Plac
     return {place: 1.0 for name in weight_type.split(" and ") for place in chosen[name]}
 
 
+class SigmaRange:
+    """Which steps of a run a range of sigma holds, without waiting for the device to tell the step's sigma."""
+
+    def __init__(self, first: float, last: float):
+        """first: the largest sigma, at which the range begins; last: the smallest."""
+        self.first, self.last = first, last
+        self._step: tuple[Tensor | None, bool | Tensor] = (None, True)
+
+    def holds(self, options: dict) -> bool | Tensor:
+        """Whether it holds this step, asked once per step.
+
+        A bool where the answer is at hand, as for every step of a range without ends or for a sigma on the CPU;
+        elsewhere a 0-dim bool tensor on the sigma's device.
+        """
+        sigmas = options.get("sigmas")
+        if sigmas is None or (self.first >= EVERY_SIGMA and self.last <= 0):
+            return True
+        if self._step[0] is not sigmas:
+            sigma = sigmas.max()
+            held = (sigma >= self.last) & (sigma <= self.first)
+            self._step = (sigmas, bool(held) if held.is_cpu else held)
+        return self._step[1]
+
+    def release(self) -> None:
+        self._step = (None, True)
+
+
+def add_where(held: bool | Tensor, add: Callable[[], Tensor], out: Tensor) -> Tensor:
+    """`out` with `add` where `held` says so, an answer of `SigmaRange`; not computed where it is known not to count."""
+    if held is False:
+        return out
+    return out + (add() if held is True else add() * held)
+
+
 class ImagePrompt:
     """When and where image tokens count, shared by all cross attentions that attend to them."""
 
-    def __init__(self, sigmas: tuple[float, float] | None, mask: Tensor | None):
-        """sigmas: (first, last) of the range, None for all. mask: (m, height, width) of 0..1 over the picture."""
+    def __init__(self, sigmas: SigmaRange, mask: Tensor | None):
+        """mask: (m, height, width) of 0..1 over the picture."""
         self.sigmas = sigmas
         self.mask = mask
-        self._step: tuple[Tensor | None, bool] = (None, True)
         self._masks: dict[tuple, Tensor] = {}
-
-    def is_active(self, options: dict) -> bool:
-        """Whether the range holds this step; asked once per step, for reading a sigma waits for the device."""
-        sigmas = options.get("sigmas")
-        if self.sigmas is None or sigmas is None:
-            return True
-        if self._step[0] is not sigmas:
-            first, last = self.sigmas
-            self._step = (sigmas, last <= sigmas.max().item() <= first)
-        return self._step[1]
 
     def mask_for(self, like: Tensor, batch: int, options: dict) -> Tensor:
         """The mask over the cells of an attention: like (rows, cells, width) -> (rows, cells, 1)."""
@@ -111,7 +136,7 @@ class ImagePrompt:
 
     def release(self) -> None:
         self._masks = {}
-        self._step = (None, True)
+        self.sigmas.release()
 
 
 def find_grid(height: int, width: int, cells: int) -> tuple[int, int]:
@@ -141,29 +166,32 @@ class ImageAttention:
         self.prompt = prompt
         self.key, self.value = key, value
         self.inner = inner or attend
-        self.guests: list[tuple[Callable, dict]] = []
-        self._placed: tuple[tuple, Tensor, Tensor] | None = None
+        self.guests: list[tuple[Callable, dict, SigmaRange]] = []
+        self._placed: dict[tuple, tuple[Tensor, Tensor]] = {}
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, options: dict) -> Tensor:
         """query (rows, cells, width), key and value (rows, tokens, width) of the text -> (rows, cells, width)."""
         out = self.inner(query, key, value, options)
-        if self.prompt.is_active(options):
-            kinds = tuple(options.get("cond_or_uncond") or (IMAGE,))
-            image = attend(query, *self._place(query, kinds), options)
-            if self.prompt.mask is not None:
-                image = image * self.prompt.mask_for(query, len(query) // len(kinds), options)
-            out = out + image
-        for callback, settings in self.guests:
-            if settings["sigma_end"] <= options["sigmas"][0].item() <= settings["sigma_start"]:
-                out = out + callback(out, query, key, value, options, **settings)
+        out = add_where(self.prompt.sigmas.holds(options), lambda: self._attend(query, options), out)
+        for callback, settings, sigmas in self.guests:
+            guest = partial(callback, out, query, key, value, options, **settings)
+            out = add_where(sigmas.holds(options), guest, out)
         return out
+
+    def _attend(self, query: Tensor, options: dict) -> Tensor:
+        """Attention to the image tokens alone."""
+        kinds = tuple(options.get("cond_or_uncond") or (IMAGE,))
+        image = attend(query, *self._place(query, kinds), options)
+        if self.prompt.mask is not None:
+            image = image * self.prompt.mask_for(query, len(query) // len(kinds), options)
+        return image
 
     def _place(self, query: Tensor, kinds: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """Key and value (rows, t, width) for the rows of `query`, which are a batch per kind, where it is."""
-        signature = (kinds, len(query), query.dtype, query.device)
-        if self._placed is None or self._placed[0] != signature:
+        signature = (kinds, len(query), query.dtype, query.device)  # prompts may be computed one by one, in turn
+        if signature not in self._placed:
             batch = len(query) // len(kinds)
-            key, value = (
+            self._placed[signature] = tuple(
                 torch.cat(
                     [
                         comfy.utils.repeat_to_batch_size(tensor[NEGATIVE if kind == NEGATIVE else IMAGE], batch)
@@ -172,18 +200,18 @@ class ImageAttention:
                 ).to(query)
                 for tensor in (self.key, self.value)
             )
-            self._placed = (signature, key, value)
-        return self._placed[1:]
+        return self._placed[signature]
 
     def to(self, *args, **kwargs) -> ImageAttention:
         """Called by the host when it moves the model: what was made for sampling is let go."""
-        self._placed = None
+        self._placed = {}
         self.prompt.release()
         return self
 
     def add(self, callback: Callable, **settings) -> None:
         """Called by IPAdapter_plus when it finds a replacement in its place: its attention is added as well."""
-        self.guests.append((callback, settings))
+        sigmas = SigmaRange(settings.get("sigma_start", EVERY_SIGMA), settings.get("sigma_end", 0.0))
+        self.guests.append((callback, settings, sigmas))
 
     def __deepcopy__(self, memo) -> ImageAttention:
         """A clone's own list of guests, over the same tensors: hosts up to 0.8 copy a model's options in depth."""

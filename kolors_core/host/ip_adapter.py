@@ -12,7 +12,6 @@ from copy import deepcopy
 from weakref import WeakKeyDictionary
 
 import comfy.model_management
-import comfy.model_patcher
 import comfy.utils
 import torch
 from comfy.patcher_extension import CallbacksMP
@@ -24,8 +23,9 @@ from ..files import check_tensors, locate, read_state_dict
 from ..ip_adapter import IPAdapter, IPAdapterConfig, extract_ip_adapter
 from ..linear import linear
 from ..vision import IMAGE_SIZE, pixel_values
-from . import paths
-from .image_attention import IMAGE, NEGATIVE, ImageAttention, ImagePrompt, Place, find_places, place_weights
+from . import compat, paths
+from .expected import expected_tensors
+from .image_attention import IMAGE, NEGATIVE, ImageAttention, ImagePrompt, Place, SigmaRange, find_places, place_weights
 from .loaders import log_load
 from .progress import count_steps
 from .quick_ops import CASTING
@@ -43,7 +43,7 @@ class HostIPAdapter:
     def __init__(self, model: IPAdapter, path: str):
         self.config = model.config
         self.path = path
-        self.patcher = comfy.model_patcher.ModelPatcher(
+        self.patcher = compat.core_patcher()(
             model, comfy.model_management.get_torch_device(), comfy.model_management.unet_offload_device()
         )
 
@@ -70,9 +70,10 @@ def load_ip_adapter(path: str) -> HostIPAdapter:
         config = IPAdapterConfig.from_state_dict(adapter)
     except KolorsError as error:
         raise KolorsError(f"{locate(path)} {error} Get {paths.SOURCES['ipadapter']} ({paths.MIRRORS}).") from None
+    expected = expected_tensors(IPAdapter, config)
+    check_tensors(expected, adapter, "IP-Adapter", path)
     model = IPAdapter(config, device="meta", operations=CASTING)
-    check_tensors(model.state_dict(), adapter, "IP-Adapter", path)
-    model.load_state_dict({key: adapter[key] for key in model.state_dict()}, assign=True)
+    model.load_state_dict({key: adapter[key] for key in expected}, assign=True)
     model.requires_grad_(False).eval()
     loaded = HostIPAdapter(model, path)
     kind = "FaceID Plus adapter" if config.is_face else "IP-Adapter Plus"
@@ -168,9 +169,7 @@ def apply(
     projection = text_projection(model, device) if adapter.config.is_face else None
     pairs = iter(module.keys_values(tokens.to(device), projection))
     sampling = model.get_model_object("model_sampling")
-    sigmas = None
-    if start_at > 0 or end_at < 1:
-        sigmas = (sampling.percent_to_sigma(start_at), sampling.percent_to_sigma(end_at))
+    sigmas = SigmaRange(sampling.percent_to_sigma(start_at), sampling.percent_to_sigma(end_at))
     prompt = ImagePrompt(sigmas, mask if mask is None else mask.reshape(-1, *mask.shape[-2:]))
     shares = place_weights(places, weight_type)
     inner = clone.model_options["transformer_options"].get("patches_replace", {}).get("attn2", {})

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import comfy.model_detection
 import comfy.model_management
-import comfy.ops
 import comfy.sd
 import comfy.utils
 import torch
+from comfy.patcher_extension import CallbacksMP
 from torch import Tensor
 
 from ..detect import describe, diffusers_unet_layout, find_chatglm3, find_kolors_unet, strip_prefix
@@ -20,17 +20,28 @@ from ..errors import KolorsError, log
 from ..files import check_tensors, locate, open_weights, read_config, read_state_dict
 from ..gguf_file import is_gguf, open_gguf
 from . import compat, encoder_weights, paths, text_encoder
+from .encoder_ops import keep_patches
+from .expected import expected_tensors
 from .unet import KolorsUNet
 
 #: What a user may choose to store a UNet in; "default" leaves it to the host and the file.
 WEIGHT_DTYPES = {**encoder_weights.WEIGHT_DTYPES, "fp8_e4m3fn_fast": torch.float8_e4m3fn}
 
-#: What ends the host's reading of a file though nothing is wrong with it, or is said in our words already.
-NOT_THE_FILE = (
-    KolorsError,
-    comfy.model_management.InterruptProcessingException,
-    comfy.model_management.OOM_EXCEPTION,
-)
+
+@contextmanager
+def blaming(path: str, fault: str) -> Iterator[None]:
+    """Tell the host's reading of a damaged file, which fails in any way, as a fault of the file.
+
+    Cancel and too little memory are none, and pass through as they are.
+    """
+    try:
+        yield
+    except (KolorsError, comfy.model_management.InterruptProcessingException):
+        raise
+    except Exception as error:
+        if compat.is_out_of_memory(error):
+            raise
+        raise KolorsError(f"{locate(path)} {fault} ({error!r}). Download it again.") from error
 
 
 def load_unet(path: str, weight_dtype: str = "default", **dynamic):
@@ -42,14 +53,13 @@ def load_unet(path: str, weight_dtype: str = "default", **dynamic):
     started = time.perf_counter()
     state_dict, metadata = read_state_dict(path)
     unet = extract_unet(state_dict, path)
+    check_unet(unet, path)
     options = {"dtype": WEIGHT_DTYPES[weight_dtype]} if weight_dtype != "default" else {}
     if weight_dtype == "fp8_e4m3fn_fast":
         options["fp8_optimizations"] = True
-    with _told_if_incomplete(unet, path):
-        model = compat.load_diffusion_model_state_dict(dict(unet), options, metadata, **dynamic)
+    model = compat.load_diffusion_model_state_dict(dict(unet), options, metadata, **dynamic)
     if model is None:  # the host knows no network of such tensors
         raise _does_not_add_up(path)
-    _check_loaded(model, unet, path)
     compat.allow_reloading(model, load_unet, path, weight_dtype)
     log_load("UNet", path, model.model.get_dtype(), model.model_size(), started)
     return model
@@ -73,27 +83,8 @@ def extract_unet(state_dict: dict[str, Tensor], path: str) -> dict[str, Tensor]:
     return {names.get(key, key): tensor for key, tensor in unet.items()}
 
 
-@contextmanager
-def _told_if_incomplete(unet: dict[str, Tensor], path: str) -> Iterator[None]:
-    """The host's reading of an incomplete UNet fails in any way; say what the file lacks instead, if it does."""
-    try:
-        yield
-    except NOT_THE_FILE:
-        raise
-    except Exception as error:
-        _check_complete(unet, path, error)
-        raise
-
-
-def _check_loaded(model, unet: dict[str, Tensor], path: str) -> None:
-    """Check that a UNet's network took all that it has from these tensors, and left no block of theirs."""
-    network = model.model.diffusion_model.state_dict()
-    if network.keys() - unet.keys() or _stray_tensors(network, unet):
-        _check_complete(unet, path)
-
-
-def _check_complete(unet: dict[str, Tensor], path: str, cause: Exception | None = None) -> None:
-    """Check a UNet's tensors against the network that they describe, without memory for it.
+def check_unet(unet: dict[str, Tensor], path: str) -> None:
+    """Check a UNet's tensors against the network that they describe, before there is memory for it.
 
     Raises KolorsError with what is missing, of another shape, or left over.
     """
@@ -102,15 +93,15 @@ def _check_complete(unet: dict[str, Tensor], path: str, cause: Exception | None 
             "encoder_hid_dim": unet["encoder_hid_proj.weight"].shape[1],
             "num_head_channels": 64,
         }
-        expected = KolorsUNet(**layout, device="meta", operations=comfy.ops.disable_weight_init).state_dict()
+        expected = expected_tensors(KolorsUNet, **layout)
     except Exception as error:
-        raise _does_not_add_up(path, error) from (cause or error)
+        raise _does_not_add_up(path, error) from error
     check_tensors(expected, unet, "Kolors UNet", path)
     if stray := _stray_tensors(expected, unet):
         raise KolorsError(
             f"{locate(path)} is an incomplete Kolors UNet: {len(stray)} tensors are of a block that lacks others "
             f"({stray[0]}). Download it again."
-        ) from cause
+        )
 
 
 def _does_not_add_up(path: str, error: Exception | None = None) -> KolorsError:
@@ -174,21 +165,18 @@ def load_checkpoint(path: str, **dynamic):
     started = time.perf_counter()
     state_dict, metadata = read_state_dict(path)
     unet = extract_unet(state_dict, path)
+    check_unet(unet, path)
     prefix = find_kolors_unet(state_dict)
     rest = (
         {key: tensor for key, tensor in state_dict.items() if not (prefix and key.startswith(prefix))} if prefix else {}
     )
     checkpoint = {f"model.diffusion_model.{key}": tensor for key, tensor in unet.items()} | rest
-    try:
+    with blaming(path, "has a damaged VAE"):  # whose damages the host meets in any way
         model, clip, vae, _ = comfy.sd.load_state_dict_guess_config(
             checkpoint, output_clip=find_chatglm3(rest) is not None, metadata=metadata, **dynamic
         )
-    except NOT_THE_FILE:
-        raise
-    except Exception as error:  # where the UNet is whole, it is the VAE, whose damages the host meets in any way
-        _check_complete(unet, path, error)
-        raise KolorsError(f"{locate(path)} has a damaged VAE ({error}). Download it again.") from error
-    _check_loaded(model, unet, path)
+    if clip is not None:
+        clip.patcher.add_callback(CallbacksMP.ON_LOAD, keep_patches)
     for index, part in enumerate((model, clip and clip.patcher, getattr(vae, "patcher", None))):
         compat.allow_reloading(part, _reload_from_checkpoint, path, index)
     log_load("checkpoint", path, model.model.get_dtype(), model.model_size(), started)

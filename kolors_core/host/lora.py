@@ -25,6 +25,7 @@ from ..lora import (
     read_metadata,
 )
 from ..quantization import PackedLinear
+from .loaders import blaming
 from .unet import Kolors
 
 UNET, ENCODER, WEIGHT = "diffusion_model.", "text_encoders.", ".weight"
@@ -51,10 +52,8 @@ def apply_lora(model, clip, path: str, strength_model: float, strength_clip: flo
     _check_shapes(converted, model, clip, path)
     report = _report(converted, clip)
     log.info("[Kolors] LoRA %s: %s", Path(path).name, report)
-    try:
+    with blaming(path, "is a damaged LoRA"):  # of a kind that is no plain pair
         patched = comfy.sd.load_lora_for_models(model, clip, converted.tensors, strength_model, strength_clip)
-    except Exception as error:  # the host's reading of the kinds that are no plain pair fails in any way
-        raise KolorsError(f"{locate(path)} is a damaged LoRA ({error!r}). Download it again.") from error
     return *patched, converted.tensors, report
 
 

@@ -11,6 +11,7 @@ import comfy.sd
 import comfy.sd1_clip
 import torch
 from comfy.ldm.modules.attention import optimized_attention_for_device
+from comfy.patcher_extension import CallbacksMP
 from comfy.supported_models_base import ClipTarget
 from torch import Tensor
 
@@ -20,6 +21,7 @@ from ..errors import KolorsError, log
 from ..files import check_tensors, locate
 from ..tokenizer import PAD_ID, PROMPT_ROWS, ChatGLM3Tokenizer, pad_left, prompt_rows
 from . import encoder_weights, paths
+from .encoder_ops import keep_patches
 from .encoder_weights import Storage
 from .progress import count_steps
 
@@ -147,7 +149,9 @@ def build_clip(
     target = ClipTarget(*_target(state_dict, tokenizer, config, storage))
     parameters = sum(tensor.nbytes for tensor in state_dict.values()) // storage.plain.itemsize
     options = {**model_options, "dtype": storage.plain}
-    return comfy.sd.CLIP(target, parameters=parameters, model_options=options, **dynamic)
+    clip = comfy.sd.CLIP(target, parameters=parameters, model_options=options, **dynamic)
+    clip.patcher.add_callback(CallbacksMP.ON_LOAD, keep_patches)
+    return clip
 
 
 def _target(state_dict, tokenizer, config, storage):
@@ -168,7 +172,7 @@ def prepare(state_dict: dict[str, Tensor], prefix: str, settings: dict[str, Any]
     encoder.setdefault("rotary_pos_emb.inv_freq", RotaryEmbedding(config.rotary_dim).inv_freq)
     source = encoder_weights.stored(encoder, path)
     what = f"ChatGLM3 text encoder{f' in {source}' if source.bits else ''}"
-    check_tensors(source.build(config).state_dict(), encoder, what, path)
+    check_tensors(source.expected(config), encoder, what, path)
     return encoder, config, source
 
 

@@ -253,8 +253,8 @@ def test_a_range_counts_in_its_steps_only(host, model, adapter, tokens, plain):
     applied = host.ip_adapter.apply(model, adapter, tokens, 1.0, 0.3, 0.7)
     replaced = applied.model_options["transformer_options"]["patches_replace"]["attn2"]
     (prompt,) = {patch.prompt for patch in replaced.values()}
-    is_active = prompt.is_active
-    prompt.is_active = lambda options: seen.append((float(options["sigmas"][0]), is_active(options))) or seen[-1][1]
+    holds = prompt.sigmas.holds
+    prompt.sigmas.holds = lambda options: seen.append((float(options["sigmas"][0]), holds(options))) or seen[-1][1]
     found = run(host, applied)
     steps = list(dict.fromkeys(seen))
     sampling = model.get_model_object("model_sampling")

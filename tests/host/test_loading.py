@@ -65,4 +65,4 @@ def test_channels_last_that_was_asked_for_stays(loaders, file, monkeypatch):
 def test_a_tensor_of_another_shape_is_refused(loaders, file):
     network = loaders.load_unet(file).model.diffusion_model
     with pytest.raises(RuntimeError, match="size mismatch"):
-        network.load_state_dict({"encoder_hid_proj.weight": torch.zeros(1, 1)}, strict=False)
+        network.load_state_dict({"input_blocks.0.0.weight": torch.zeros(1, 1)}, strict=False)

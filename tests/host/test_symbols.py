@@ -22,7 +22,7 @@ from test_contract import HOST_MODULES, SEAM, imported_modules
 
 pytestmark = pytest.mark.host
 
-HOSTS = ("0.3.64", "0.3.75", "0.8.0", "0.29.0")  # those that the table was made with
+HOSTS = ("0.3.65", "0.3.75", "0.8.0", "0.16.0", "0.25.0", "0.29.0", "0.31.0", "0.33.0")  # that the table was made with
 
 #: What the seam calls the host's objects; the first class that has an attribute is the one that is meant.
 VARIABLES = {

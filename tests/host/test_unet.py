@@ -145,7 +145,7 @@ RELEASED = {
 def test_a_saved_unet_of_the_released_size_is_what_other_packs_read(loaders):
     """Names and shapes alone: the file of the stock Save nodes, with SD names and the text projection beside them."""
     import comfy.model_detection
-    import comfy.ops
+    from comfyui_kolors.kolors_core.host.expected import expected_tensors
     from comfyui_kolors.kolors_core.host.unet import KolorsConfig, KolorsUNet
 
     layout = RELEASED | KolorsConfig.unet_extra_config | {
@@ -153,7 +153,7 @@ def test_a_saved_unet_of_the_released_size_is_what_other_packs_read(loaders):
         "transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10], "transformer_depth_middle": 10, "legacy": False,
         "use_spatial_transformer": True, "num_classes": "sequential", "encoder_hid_dim": 4096,
     }  # fmt: skip
-    unet = KolorsUNet(**layout, device="meta", operations=comfy.ops.disable_weight_init).state_dict()
+    unet = expected_tensors(KolorsUNet, **layout)
     saved = KolorsConfig(dict(layout)).process_unet_state_dict_for_saving(unet)
     prefix = "model.diffusion_model."
     found = comfy.model_detection.detect_unet_config(saved, prefix)
@@ -175,16 +175,16 @@ def test_every_other_model_is_detected_as_before(loaders):
 
 def test_a_stock_sdxl_is_still_sdxl(loaders):
     import comfy.model_detection
-    import comfy.ops
     import comfy.supported_models
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+    from comfyui_kolors.kolors_core.host.expected import expected_tensors
 
     config = comfy.supported_models.SDXL.unet_config | {
         "image_size": 32, "in_channels": 4, "out_channels": 4, "num_res_blocks": [2, 2, 2], "channel_mult": [1, 2, 4],
         "transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10], "transformer_depth_middle": 10, "legacy": False,
         "use_spatial_transformer": True, "num_classes": "sequential", "num_head_channels": 64,
     }  # fmt: skip
-    sdxl = UNetModel(**config, device="meta", operations=comfy.ops.disable_weight_init).state_dict()
+    sdxl = expected_tensors(UNetModel, **config)
     detected = comfy.model_detection.model_config_from_unet(sdxl, "")
     assert type(detected) is comfy.supported_models.SDXL
 

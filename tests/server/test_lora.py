@@ -87,7 +87,7 @@ def test_the_stock_nodes_read_kohyas_style(server, styled, node):
 
 
 def add_save(server, graph, weights, prefix: str) -> None:
-    """Save LoRA Weights, which had another ID on 0.3.64."""
+    """Save LoRA Weights, which had another ID on 0.3.65."""
     name = "SaveLoRA" if server.request("/object_info/SaveLoRA") else "SaveLoRANode"
     graph.add(name, lora=weights, prefix=prefix)
 
@@ -166,7 +166,7 @@ def test_the_hosts_training_makes_a_lora_that_loads_back(server, plain, checkpoi
     known |= {name: value for name, value in wanted.items() if name in info["required"]}
     name = f"trained-{checkpointing}"
     pictures = graph.sample(latent=graph.empty_latent(batch_size=2))
-    if server.request("/object_info/SaveLoRA"):  # a list, as a dataset is; 0.3.64 takes a batch
+    if server.request("/object_info/SaveLoRA"):  # a list, as a dataset is; 0.3.65 takes a batch
         pictures = graph.add("RebatchLatents", latents=pictures, batch_size=1)
     trained = graph.add("TrainLoraNode", model=graph.model, positive=graph.encode(), latents=pictures, **known)
     outputs = {name: index for index, name in enumerate(node["TrainLoraNode"]["output"])}
