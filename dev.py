@@ -11,6 +11,9 @@
 Everything is made in `.dev/` beside this file; delete that folder and nothing is left. Needs Python 3.10 or newer with
 the venv module, and nothing else. Each finished step leaves a stamp, so a second run is quick, and what was cut off or
 broken is redone. Progress goes to stderr, results to stdout.
+
+Options of ComfyUI's own in KOLORS_HOST_FLAGS, such as `--novram --fp16-unet`, hold for every ComfyUI that is started
+here, by the tests too. Without `--cpu` it computes on the accelerator that torch finds.
 """
 
 from __future__ import annotations
@@ -37,6 +40,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+
+from devtools import start_options
 
 ROOT = Path(__file__).resolve().parent
 DEV = ROOT / ".dev"
@@ -555,13 +560,8 @@ def port_is_used(port: int) -> bool:
 
 
 def find_accelerator(python: Path) -> str:
-    """What torch can compute on in that interpreter: cuda (ROCm as well), xpu, mps or cpu."""
-    code = """
-import torch
-found = {"cuda": torch.cuda, "xpu": getattr(torch, "xpu", None), "mps": torch.backends.mps}
-print(next((name for name, module in found.items() if module and module.is_available()), "cpu"))
-"""
-    return python_says(python, code) or "cpu"
+    """What torch can compute on in that interpreter, in `start_options`' words."""
+    return python_says(python, Path(start_options.__file__).read_text(encoding="utf-8")) or "cpu"
 
 
 def server_command(setup: Setup, port: int, accelerator: str, model_paths: Path | None = None) -> list[str | Path]:
@@ -571,7 +571,8 @@ def server_command(setup: Setup, port: int, accelerator: str, model_paths: Path 
         command += ["--database-url", "sqlite:///:memory:"]
     if model_paths:
         command += ["--extra-model-paths-config", model_paths]
-    return [*command, "--cpu"] if accelerator == "cpu" else command
+    options = start_options.given()
+    return [*command, *start_options.device(accelerator, options), *options]
 
 
 @contextmanager

@@ -56,6 +56,7 @@ def fake_host(tmp_path) -> Path:
 @pytest.fixture
 def setup(dev, home, fake_host, monkeypatch):
     monkeypatch.setattr(dev, "find_accelerator", lambda python: "cpu")
+    monkeypatch.delenv("KOLORS_HOST_FLAGS", raising=False)
     (home / "base").mkdir()
     return dev.Setup(PYTHON, fake_host, home / "base")
 
@@ -527,6 +528,58 @@ def test_server_command_follows_accelerator_and_host(dev, setup, tmp_path):
     assert "--cpu" not in command and "--database-url" not in command and "--extra-model-paths-config" not in command
 
 
+def test_options_of_the_environment_reach_the_server(dev, setup, monkeypatch):
+    monkeypatch.setenv("KOLORS_HOST_FLAGS", "--novram --front-end-root 'a folder'")
+    command = dev.server_command(setup, 8188, "cuda")
+    assert command[-3:] == ["--novram", "--front-end-root", "a folder"] and "--cpu" not in command
+    assert dev.server_command(setup, 8188, "cpu")[-4:] == ["--cpu", *command[-3:]]
+    monkeypatch.setenv("KOLORS_HOST_FLAGS", "--directml 1")  # torch has no word for it
+    assert "--cpu" not in dev.server_command(setup, 8188, "cpu")
+
+
+def fake_torch(folder: Path, kinds: str) -> None:
+    """A torch in whose place some kinds of accelerator work, others have no driver, and the rest are unknown."""
+    (folder / "torch.py").write_text(
+        "from types import SimpleNamespace as Space\n"
+        "def broken(): raise RuntimeError('no driver')\n"
+        f"found = {{kind: Space(is_available=lambda: True) for kind in {kinds!r}.split()}}\n"
+        "xpu = Space(is_available=broken)\n"
+        "backends = Space(mps=found.pop('mps', Space(is_available=lambda: False)))\n"
+        "globals().update(found)\n"
+    )
+    for kind in ("npu", "mlu"):
+        (folder / f"torch_{kind}.py").write_text("" if kind in kinds else "raise OSError('no library')")
+
+
+@pytest.mark.parametrize(
+    ("kinds", "found"),
+    [("", "cpu"), ("cuda", "cuda"), ("xpu", "xpu"), ("mps", "mps"), ("npu cuda", "npu"), ("mlu", "mlu")],
+)
+def test_the_accelerator_is_the_one_that_comfyui_takes(dev, tmp_path, monkeypatch, kinds, found):
+    fake_torch(tmp_path, kinds)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert dev.find_accelerator(PYTHON) == found
+
+
+@pytest.mark.parametrize(
+    ("given", "precise"), [([], True), (["--novram"], True), (["--fp16-vae"], False), (["--force-fp16"], False)]
+)
+def test_float32_is_asked_for_where_no_precision_is_given(dev, given, precise):
+    assert bool(dev.start_options.float32(given)) is precise
+
+
+@pytest.mark.host
+@pytest.mark.parametrize(
+    ("flags", "message"), [("--no-such-option", "unrecognized arguments"), ("--cpu --novram", "not allowed with")]
+)
+def test_the_tests_refuse_options_that_the_host_does_not_know(flags, message):
+    command = [PYTHON, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", "tests/test_contract.py"]
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "KOLORS_HOST_FLAGS": flags}, capture_output=True, text=True
+    )
+    assert done.returncode and "KOLORS_HOST_FLAGS: error: " in done.stderr and message in done.stderr
+
+
 def test_the_server_stops_on_an_exception(dev, setup):
     port = dev.free_port()
     with pytest.raises(ZeroDivisionError), dev.running_server(setup, dev.Progress(2), port) as server:
@@ -575,6 +628,7 @@ def test_a_signal_leaves_no_server_behind(dev, setup, tmp_path, name, code):
     script = tmp_path / "serve.py"
     script.write_text(
         "import importlib.util, pathlib, signal, sys\n"
+        f"sys.path.insert(0, {str(ROOT)!r})\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background job of a shell inherits it ignored
         f"spec = importlib.util.spec_from_file_location('dev', {str(ROOT / 'dev.py')!r})\n"
         "dev = sys.modules['dev'] = importlib.util.module_from_spec(spec)\n"
