@@ -7,10 +7,14 @@
     python3 dev.py test     the tests; every further argument goes to pytest
     python3 dev.py bench    the benchmarks, or those that are named
     python3 dev.py host     the set-up alone; --json prints where things are
+    python3 dev.py hosts    the tests on several ComfyUIs, and the page docs/hosts.md
 
 Everything is made in `.dev/` beside this file; delete that folder and nothing is left. Needs Python 3.10 or newer with
 the venv module, and nothing else. Each finished step leaves a stamp, so a second run is quick, and what was cut off or
 broken is redone. Progress goes to stderr, results to stdout.
+
+Options of ComfyUI's own in KOLORS_HOST_FLAGS, such as `--novram --fp16-unet`, hold for every ComfyUI that is started
+here, by the tests too. Without `--cpu` it computes on the accelerator that torch finds.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -37,6 +42,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+
+from devtools import hosts, start_options
 
 ROOT = Path(__file__).resolve().parent
 DEV = ROOT / ".dev"
@@ -555,13 +562,8 @@ def port_is_used(port: int) -> bool:
 
 
 def find_accelerator(python: Path) -> str:
-    """What torch can compute on in that interpreter: cuda (ROCm as well), xpu, mps or cpu."""
-    code = """
-import torch
-found = {"cuda": torch.cuda, "xpu": getattr(torch, "xpu", None), "mps": torch.backends.mps}
-print(next((name for name, module in found.items() if module and module.is_available()), "cpu"))
-"""
-    return python_says(python, code) or "cpu"
+    """What torch can compute on in that interpreter, in `start_options`' words."""
+    return python_says(python, Path(start_options.__file__).read_text(encoding="utf-8")) or "cpu"
 
 
 def server_command(setup: Setup, port: int, accelerator: str, model_paths: Path | None = None) -> list[str | Path]:
@@ -571,7 +573,8 @@ def server_command(setup: Setup, port: int, accelerator: str, model_paths: Path 
         command += ["--database-url", "sqlite:///:memory:"]
     if model_paths:
         command += ["--extra-model-paths-config", model_paths]
-    return [*command, "--cpu"] if accelerator == "cpu" else command
+    options = start_options.given()
+    return [*command, *start_options.device(accelerator, options), *options]
 
 
 @contextmanager
@@ -816,10 +819,73 @@ def run_host(args: argparse.Namespace) -> int:
     return 0
 
 
+def run_hosts(args: argparse.Namespace) -> int:
+    """Runs the suites on each host, keeps what was run before, and goes on where a host cannot be set up."""
+    suites, options = hosts.split_words(args.rest, ROOT)
+    done, faults = [], []
+    for folder in args.comfyui:
+        try:
+            setup, _ = set_up(argparse.Namespace(command="hosts", comfyui=folder, python=None))
+            version, environment = host_version(setup.comfyui), describe(setup)
+            progress = Progress(len(suites))
+            for suite in suites:
+                with progress.step(f"{suite} on {version}") as step:
+                    done.append(run_suite(setup, step, version, environment, suite, options, args.again))
+                hosts.record(ROOT / "docs", done[-1:])
+        except (SetupError, OSError) as error:
+            print(f"\n{folder}: {error}", file=sys.stderr)
+            faults.append(folder)
+    print(ROOT / "docs" / hosts.PAGES["en"])
+    return 1 if faults or any(result.failed for result in done) else 0
+
+
+def describe(setup: Setup) -> dict[str, str]:
+    """What a result depends on beside the host."""
+    device = "cpu" if "--cpu" in start_options.given() else find_accelerator(setup.python)
+    found = python_says(setup.python, hosts.PROBE.format(device=device))
+    if found is None:
+        raise SetupError(f"{setup.python} cannot import torch. Delete its environment under {DEV} and run this again.")
+    return json.loads(found) | {"machine": hosts.machine()}
+
+
+def run_suite(
+    setup: Setup, step: Step, version: str, environment: dict[str, str], suite: str, options: list[str], again: bool
+) -> hosts.Result:
+    """The result of a suite on a host, of an earlier run where there is one. Raises SetupError if pytest breaks off."""
+    label, flags, now = shlex.join([suite, *options]), shlex.join(start_options.given()), hosts.commit(ROOT)
+    place = hosts.stored_as(DEV / "hosts", version, label, flags, environment["device"])
+    found, junit, log = (place.with_name(f"{place.name}.{ending}") for ending in ("json", "xml", "log"))
+    if not again and (kept := hosts.stored(found)):
+        changed = f"; now {now}, --again runs them anew" if kept.commit != now else ""
+        step.outcome = f"{kept.summary()} (kept from {kept.date}, commit {kept.commit}{changed})"
+        return kept
+    found.unlink(missing_ok=True)
+    found.parent.mkdir(parents=True, exist_ok=True)
+    command = [setup.python, *hosts.pytest_arguments(suite, options, junit)]
+    with (
+        log.open("wb") as output,
+        child(command, cwd=ROOT, env=pytest_environment(setup), stdout=output, stderr=subprocess.STDOUT) as process,
+    ):
+        while not has_ended(process, 0.3):
+            step.tick("".join(tail(log, 1)))
+    if process.returncode not in (0, 1):  # stopped, crashed, or nothing to run
+        raise log_error(f"pytest {label} on {version} ended with exit code {process.returncode}.", log)
+    figures = hosts.read_junit(junit)
+    result = hosts.Result(version, label, flags, hosts.today(), now, environment=environment, **figures)
+    hosts.store(found, result)
+    step.outcome = f"{result.summary()} in {result.seconds:.0f} s"
+    return result
+
+
+def pytest_environment(setup: Setup) -> dict[str, str]:
+    """What pytest and the benchmarks find the host by."""
+    places = {"COMFYUI_PATH": str(setup.comfyui), "KOLORS_BASE": str(setup.base), "PYTHONUTF8": "1"}
+    return {**os.environ, **places}
+
+
 def run_here(setup: Setup, *arguments: str | Path) -> int:
     """Runs Python in the repository and on this terminal; when stopped, it may first clean up in its own way."""
-    places = {"COMFYUI_PATH": str(setup.comfyui), "KOLORS_BASE": str(setup.base), "PYTHONUTF8": "1"}
-    with child([setup.python, *arguments], cwd=ROOT, env={**os.environ, **places}) as process:
+    with child([setup.python, *arguments], cwd=ROOT, env=pytest_environment(setup)) as process:
         try:
             return process.wait()
         except SystemExit:  # the terminal sends Ctrl-C to the child as well, but nobody sends it a SIGTERM
@@ -872,14 +938,20 @@ def build_parser() -> argparse.ArgumentParser:
     bench.add_argument("name", nargs="*", type=benchmark, help=f"of {', '.join(benchmarks())} (default: all)")
     host = add("host", run_host, "set everything up and say where it is")
     host.add_argument("--json", action="store_true", help="print python, comfyui, base and pack as one JSON object")
+    text = "run tests on several ComfyUIs and write docs/hosts.md; what follows -- goes to pytest"
+    text += f" (default: {' '.join(hosts.SUITES)})"
+    several = commands.add_parser("hosts", help=text, description=text, allow_abbrev=False)
+    several.set_defaults(run=run_hosts)
+    several.add_argument("--comfyui", type=Path, metavar="PATH", nargs="+", required=True, help="folders of ComfyUIs")
+    several.add_argument("--again", action="store_true", help="run anew what was run before")
     return parser
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    """The arguments; only `test` may have unknown ones, which become `rest`."""
+    """The arguments; only `test` and `hosts` may have unknown ones, which become `rest`."""
     parser = build_parser()
     args, rest = parser.parse_known_args(argv)
-    if rest and args.command != "test":
+    if rest and args.command not in ("test", "hosts"):
         parser.error(f"unknown arguments: {' '.join(rest)}")
     args.rest = rest[1:] if rest[:1] == ["--"] else rest
     return args

@@ -35,34 +35,56 @@ def _load_alias() -> None:
     sys.modules[ALIAS] = package
 
 
-def _enter_host() -> None:
-    """Make the host's modules importable, on the CPU where there is nothing else, with folders away from the user's."""
+def _enter_host() -> str:
+    """Make the host's modules importable, as `main.py` starts with KOLORS_HOST_FLAGS, with folders of its own.
+
+    An accelerator computes in float32 without TF32 unless the options choose a precision: that is what the reference
+    is compared in. Returns the kind of device. Raises SystemExit with the host's words for an option it does not know.
+    """
     import torch
+    from comfyui_kolors.devtools import start_options
 
     sys.path.insert(0, COMFYUI)
-    from comfy.cli_args import args
+    import comfy.options
 
-    args.cpu = not torch.cuda.is_available()
-    args.base_directory = tempfile.mkdtemp(prefix="kolors-host-")
-    atexit.register(shutil.rmtree, args.base_directory, ignore_errors=True)
+    options, kind = start_options.given(), start_options.accelerator()
+    options += start_options.device(kind, options)
+    if "--cpu" in options:
+        kind = "cpu"
+    elif chosen := start_options.float32(options):
+        options += chosen
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    base = tempfile.mkdtemp(prefix="kolors-host-")
+    atexit.register(shutil.rmtree, base, ignore_errors=True)
+    ours, sys.argv = sys.argv, [start_options.VARIABLE, "--base-directory", base, *options]
+    try:
+        comfy.options.enable_args_parsing()
+        importlib.import_module("comfy.cli_args")
+    finally:
+        comfy.options.enable_args_parsing(False)
+        sys.argv = ours
+    return kind
 
 
 sys.path.insert(0, str(Path(__file__).parent))  # for client.py
 _load_alias()
-if COMFYUI:
-    _enter_host()
-    if os.environ.get("KOLORS_DYNAMIC_VRAM"):
-        import dynamic_vram
+DEVICE = _enter_host() if COMFYUI else "cpu"
+if COMFYUI and os.environ.get("KOLORS_DYNAMIC_VRAM"):
+    import dynamic_vram
 
-        dynamic_vram.switch_on()
+    dynamic_vram.switch_on()
 
 
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.get_closest_marker("browser") is not None)  # last: an open page draws on
-    skip = pytest.mark.skip(reason="no ComfyUI: run python3 dev.py test, or set COMFYUI_PATH to one")
+    missing = {
+        "host": not COMFYUI and "no ComfyUI: run python3 dev.py test, or set COMFYUI_PATH to one",
+        "gpu": DEVICE == "cpu" and "no accelerator: ComfyUI computes on the CPU here",
+    }
     for item in items:
-        if item.get_closest_marker("host") and not COMFYUI:
-            item.add_marker(skip)
+        for marker, reason in missing.items():
+            if reason and item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session")
@@ -78,7 +100,9 @@ def dev():
     spec = importlib.util.spec_from_file_location("dev", ROOT / "dev.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules["dev"] = module
+    sys.path.insert(0, str(ROOT))  # where dev.py finds devtools, as when it is run
     spec.loader.exec_module(module)
+    sys.path.remove(str(ROOT))
     return module
 
 

@@ -7,6 +7,7 @@ import hashlib
 import http.server
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -56,6 +57,7 @@ def fake_host(tmp_path) -> Path:
 @pytest.fixture
 def setup(dev, home, fake_host, monkeypatch):
     monkeypatch.setattr(dev, "find_accelerator", lambda python: "cpu")
+    monkeypatch.delenv("KOLORS_HOST_FLAGS", raising=False)
     (home / "base").mkdir()
     return dev.Setup(PYTHON, fake_host, home / "base")
 
@@ -527,6 +529,58 @@ def test_server_command_follows_accelerator_and_host(dev, setup, tmp_path):
     assert "--cpu" not in command and "--database-url" not in command and "--extra-model-paths-config" not in command
 
 
+def test_options_of_the_environment_reach_the_server(dev, setup, monkeypatch):
+    monkeypatch.setenv("KOLORS_HOST_FLAGS", "--novram --front-end-root 'a folder'")
+    command = dev.server_command(setup, 8188, "cuda")
+    assert command[-3:] == ["--novram", "--front-end-root", "a folder"] and "--cpu" not in command
+    assert dev.server_command(setup, 8188, "cpu")[-4:] == ["--cpu", *command[-3:]]
+    monkeypatch.setenv("KOLORS_HOST_FLAGS", "--directml 1")  # torch has no word for it
+    assert "--cpu" not in dev.server_command(setup, 8188, "cpu")
+
+
+def fake_torch(folder: Path, kinds: str) -> None:
+    """A torch in whose place some kinds of accelerator work, others have no driver, and the rest are unknown."""
+    (folder / "torch.py").write_text(
+        "from types import SimpleNamespace as Space\n"
+        "def broken(): raise RuntimeError('no driver')\n"
+        f"found = {{kind: Space(is_available=lambda: True) for kind in {kinds!r}.split()}}\n"
+        "xpu = Space(is_available=broken)\n"
+        "backends = Space(mps=found.pop('mps', Space(is_available=lambda: False)))\n"
+        "globals().update(found)\n"
+    )
+    for kind in ("npu", "mlu"):
+        (folder / f"torch_{kind}.py").write_text("" if kind in kinds else "raise OSError('no library')")
+
+
+@pytest.mark.parametrize(
+    ("kinds", "found"),
+    [("", "cpu"), ("cuda", "cuda"), ("xpu", "xpu"), ("mps", "mps"), ("npu cuda", "npu"), ("mlu", "mlu")],
+)
+def test_the_accelerator_is_the_one_that_comfyui_takes(dev, tmp_path, monkeypatch, kinds, found):
+    fake_torch(tmp_path, kinds)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert dev.find_accelerator(PYTHON) == found
+
+
+@pytest.mark.parametrize(
+    ("given", "precise"), [([], True), (["--novram"], True), (["--fp16-vae"], False), (["--force-fp16"], False)]
+)
+def test_float32_is_asked_for_where_no_precision_is_given(dev, given, precise):
+    assert bool(dev.start_options.float32(given)) is precise
+
+
+@pytest.mark.host
+@pytest.mark.parametrize(
+    ("flags", "message"), [("--no-such-option", "unrecognized arguments"), ("--cpu --novram", "not allowed with")]
+)
+def test_the_tests_refuse_options_that_the_host_does_not_know(flags, message):
+    command = [PYTHON, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", "tests/test_contract.py"]
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "KOLORS_HOST_FLAGS": flags}, capture_output=True, text=True
+    )
+    assert done.returncode and "KOLORS_HOST_FLAGS: error: " in done.stderr and message in done.stderr
+
+
 def test_the_server_stops_on_an_exception(dev, setup):
     port = dev.free_port()
     with pytest.raises(ZeroDivisionError), dev.running_server(setup, dev.Progress(2), port) as server:
@@ -575,6 +629,7 @@ def test_a_signal_leaves_no_server_behind(dev, setup, tmp_path, name, code):
     script = tmp_path / "serve.py"
     script.write_text(
         "import importlib.util, pathlib, signal, sys\n"
+        f"sys.path.insert(0, {str(ROOT)!r})\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background job of a shell inherits it ignored
         f"spec = importlib.util.spec_from_file_location('dev', {str(ROOT / 'dev.py')!r})\n"
         "dev = sys.modules['dev'] = importlib.util.module_from_spec(spec)\n"
@@ -837,6 +892,177 @@ def test_bench_names_the_benchmarks_that_there_are(dev, capsys):
     with pytest.raises(SystemExit):
         dev.main(["bench", "speed"])
     assert f"speed is none of the benchmarks {', '.join(BENCHMARKS)}" in capsys.readouterr().err
+
+
+# ---- the tests on several hosts -------------------------------------------------------------------------------------
+
+JUNIT = """<?xml version="1.0" encoding="utf-8"?>
+<testsuites><testsuite name="pytest" errors="2" failures="1" skipped="3" tests="7" time="90.5">
+<testcase classname="tests.host.test_a" name="test_good" file="tests/host/test_a.py" line="1" time="1" />
+<testcase classname="tests.host.test_a.TestIt" name="test_bad[x]" file="tests/host/test_a.py" line="3" time="1">
+<failure message="AssertionError: /somewhere/there/file.bin is &lt;2&gt;&#10;assert 1 == 2">trace</failure></testcase>
+<testcase classname="tests.host.test_a.TestIt" name="test_bad[x]" file="tests/host/test_a.py" line="3" time="0">
+<error message="failed on teardown">trace</error></testcase>
+<testcase classname="tests.host.test_a" name="test_open" file="tests/host/test_a.py" line="5" time="0" />
+<testcase classname="tests.host.test_a" name="test_open" file="tests/host/test_a.py" line="5" time="0">
+<error message="failed on teardown with &quot;OSError&quot;">trace</error></testcase>
+<testcase classname="" name="tests.host.test_b" time="0"><error message="collection failure">trace</error></testcase>
+<testcase classname="tests.host.test_a" name="test_card" file="tests/host/test_a.py" line="7" time="0">
+<skipped type="pytest.skip" message="no accelerator">x</skipped></testcase>
+<testcase classname="tests.host.test_a" name="test_card2" file="tests/host/test_a.py" line="8" time="0">
+<skipped type="pytest.skip" message="no accelerator">x</skipped></testcase>
+<testcase classname="tests.host.test_a" name="test_known" file="tests/host/test_a.py" line="9" time="0">
+<skipped type="pytest.xfail" message="nodes are taller">x</skipped></testcase>
+</testsuite></testsuites>"""
+
+
+def result(dev, host="0.3.75", suite="tests/host", **changes):
+    place = {"python": "3.11.7", "torch": "2.13.0", "front end": "1.2", "device": "cpu", "machine": "a CPU"}
+    fields = {"flags": "", "date": "2026-01-02", "commit": "abc1234", "seconds": 90.0, "passed": 3}
+    fields |= {"failed": {}, "skipped": {}, "environment": place}
+    return dev.hosts.Result(host, suite, **fields | changes)
+
+
+def test_hosts_takes_folders_and_hands_the_rest_to_pytest(dev):
+    args = dev.parse(["hosts", "--comfyui", "a", "b", "--", "tests/host", "-k", "x and y", "tests/test_dev.py::test_z"])
+    assert args.comfyui == [Path("a"), Path("b")] and args.run is dev.run_hosts and not args.again
+    suites = ["tests/host", "tests/test_dev.py::test_z"]
+    assert dev.hosts.split_words(args.rest, ROOT) == (suites, ["-k", "x and y"])
+    assert dev.hosts.split_words(["-x"], ROOT) == (["tests/server", "tests/host"], ["-x"])
+    with pytest.raises(SystemExit):
+        dev.parse(["hosts"])
+
+
+def test_a_report_of_pytest_is_read_by_tests(dev, tmp_path):
+    (tmp_path / "a.xml").write_text(JUNIT)
+    assert dev.hosts.read_junit(tmp_path / "a.xml") == {
+        "seconds": 90.5,
+        "passed": 1,
+        "failed": {
+            "tests/host/test_a.py::TestIt::test_bad[x]": "AssertionError: file.bin is <2>",
+            "tests/host/test_a.py::test_open": 'failed on teardown with "OSError"',
+            "tests.host.test_b": "collection failure",
+        },
+        "skipped": {"no accelerator": 2, "expected to fail: nodes are taller": 1},
+    }
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("", ""),
+        ("\nfound '/ab/c.d/e f.bin', expected 1/2\nmore", "found 'e f.bin', expected 1/2"),
+        ("no C:\\Users\\me\\x.txt", "no x.txt"),
+        ("see https://example.org/a/b and tests/host/a.py", "see https://example.org/a/b and tests/host/a.py"),
+        ("x" * 500, "x" * 159 + "…"),
+    ],
+)
+def test_messages_are_short_and_name_no_folder_of_this_machine(dev, message, shown):
+    assert dev.hosts.readable(message) == shown
+
+
+def test_a_new_result_replaces_its_older_one_and_others_stay(dev, tmp_path):
+    old, other = result(dev, passed=1), result(dev, "0.16.0", suite="tests/server", skipped={"no | card": 4})
+    novram = result(dev, flags="--novram", failed={"tests/a.py::test_b[1]": "it | broke"})
+    dev.hosts.record(tmp_path, [old, other])
+    dev.hosts.record(tmp_path, [novram, result(dev, "0.8.0"), result(dev, passed=2, commit="def5678")])
+    rows = [line for line in (tmp_path / "hosts.md").read_text(encoding="utf-8").splitlines() if line.startswith("| 0")]
+    assert rows[:4] == [
+        "| 0.3.75 | `tests/host` | 2 | 0 | 0 | 1.5 | `def5678` | 2026-01-02 |",
+        "| 0.3.75 | `tests/host` with `--novram` | 3 | 1 | 0 | 1.5 | `abc1234` | 2026-01-02 |",
+        "| 0.8.0 | `tests/host` | 3 | 0 | 0 | 1.5 | `abc1234` | 2026-01-02 |",
+        "| 0.16.0 | `tests/server` | 3 | 0 | 4 | 1.5 | `abc1234` | 2026-01-02 |",
+    ]
+    assert rows[4] == "| 0.3.75 | `tests/host`, `tests/host` with `--novram` | 3.11.7 | 2.13.0 | 1.2 | a CPU |"
+    for page in dev.hosts.PAGES.values():
+        text = (tmp_path / page).read_text(encoding="utf-8")
+        assert "`tests/a.py::test_b[1]` (it \\| broke)" in text
+        assert "| `tests/server` | no \\| card |  |  | 4 |" in text
+        assert (tmp_path / page).parent.joinpath(re.search(r"\[hosts.json\]\((.+)\)", text)[1]).is_file()
+
+
+def test_the_pages_of_the_repository_are_those_of_its_record(dev, tmp_path):
+    docs = ROOT / "docs"
+    (tmp_path / "hosts.json").write_bytes((docs / "hosts.json").read_bytes())
+    dev.hosts.record(tmp_path, [])
+    for name in ("hosts.json", *dev.hosts.PAGES.values()):
+        assert (tmp_path / name).read_text(encoding="utf-8") == (docs / name).read_text(encoding="utf-8"), name
+
+
+def test_a_commit_with_changes_is_marked(dev, tmp_path):
+    def git(*words):
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *words], cwd=tmp_path, check=True)
+
+    assert dev.hosts.commit(tmp_path) == "unknown"
+    git("init", "-q")
+    git("commit", "-q", "--allow-empty", "-m", "first")
+    clean = dev.hosts.commit(tmp_path)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "hosts.md").touch()
+    assert re.fullmatch(r"[0-9a-f]{7,}", clean) and dev.hosts.commit(tmp_path) == clean
+    (tmp_path / "new.py").touch()
+    assert dev.hosts.commit(tmp_path) == f"{clean}+"
+
+
+@pytest.fixture
+def several(dev, home, fake_host, monkeypatch):
+    """A repository with a suite in which one of two tests passes, and `hosts` over it without a set-up."""
+    (home / "tests").mkdir()
+    (home / "tests" / "test_it.py").write_text(
+        "import os, pathlib\n"
+        f"with open({str(home / 'ran')!r}, 'a') as file: file.write(os.environ['COMFYUI_PATH'] + '\\n')\n"
+        "def test_good(): pass\n"
+        "def test_bad(): assert pathlib.Path('mended').exists(), 'not mended'\n"
+    )
+    (home / "pytest.ini").touch()
+    broken = home / "broken"
+
+    def set_up(args):
+        if args.comfyui == broken:
+            raise dev.SetupError("found no main.py")
+        return dev.Setup(PYTHON, args.comfyui, home), None
+
+    monkeypatch.setattr(dev, "ROOT", home)
+    monkeypatch.setattr(dev, "set_up", set_up)
+    monkeypatch.setattr(dev, "describe", lambda setup: result(dev).environment)
+    monkeypatch.delenv("KOLORS_HOST_FLAGS", raising=False)
+
+    def run(*words: str, folders=(fake_host,)) -> tuple[int, list[dict]]:
+        code = dev.main(["hosts", "--comfyui", *map(str, folders), *words, "--", "tests/test_it.py"])
+        return code, json.loads((home / "docs" / "hosts.json").read_text(encoding="utf-8"))
+
+    return run
+
+
+def test_hosts_runs_a_suite_once_and_keeps_its_result(dev, several, home, fake_host, capsys):
+    code, (row,) = several()
+    assert code == 1 and row["host"] == "0.3.75" and row["passed"] == 1
+    assert row["failed"] == {"tests/test_it.py::test_bad": "AssertionError: not mended"}
+    (home / "mended").touch()
+    assert several() == (1, [row]) and "kept from" in capsys.readouterr().err  # as a run that was cut off goes on
+    code, (row,) = several("--again")
+    assert code == 0 and row["passed"] == 2 and not row["failed"]
+    assert (home / "ran").read_text().splitlines() == 2 * [str(fake_host)]
+
+
+def test_hosts_goes_on_after_a_host_that_cannot_be_set_up(several, home, fake_host, capsys):
+    (home / "mended").touch()
+    code, (row,) = several(folders=(home / "broken", fake_host))
+    assert code == 1 and row["passed"] == 2
+    assert f"{home / 'broken'}: found no main.py" in capsys.readouterr().err
+
+
+def test_a_run_that_breaks_off_is_no_result(dev, several, home, capsys):
+    (home / "mended").touch()
+    several()
+    (home / "tests" / "test_it.py").write_text("import os\ndef test_good(): os._exit(9)\n")
+    code, rows = several("--again")
+    assert code == 1 and rows[0]["passed"] == 2  # the page keeps what it had
+    assert "ended with exit code 9" in capsys.readouterr().err
+    assert not list((dev.DEV / "hosts").rglob("*.json"))  # and the next call runs it
+
+
+# ---- faults ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("error", "code"), [("SetupError", 1), ("OSError", 1), ("KeyboardInterrupt", 130)])

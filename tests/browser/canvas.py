@@ -21,7 +21,7 @@ SETTINGS = {
     "Comfy.TutorialCompleted": True,
     "Comfy.LinkRelease.Action": "search box",  # what new users have
     "Comfy.Minimap.Visible": False,
-    "Comfy.VueNodes.enabled": False,
+    "Comfy.VueNodes.Enabled": False,
     "Comfy.VueNodes.AutoScaleLayout": False,
     "Comfy.Notification.ShowVersionUpdates": False,
     "Comfy.Workflow.ShowMissingModelsWarning": True,
@@ -47,6 +47,16 @@ SHRINK = """() => {
     }
 }"""
 
+# Test ids of today's front ends, and what those before them had.
+SEARCH_FIELD = "[role=search] input[role=combobox], .comfy-vue-node-search-container input"
+SEARCH_RESULT = "[data-testid=result-item], .p-autocomplete-option"
+
+# What the front end wants to download: it clicks a link that is on no page.
+CATCH_DOWNLOADS = """() => {
+  window.downloads = [];
+  HTMLAnchorElement.prototype.click = function () { window.downloads.push(this.href); };
+}"""
+
 LISTEN = """() => {
   const names = window.heard ? [] : ["execution_success", "execution_error", "execution_interrupted"];
   window.heard = [];
@@ -54,20 +64,27 @@ LISTEN = """() => {
 }"""
 
 # Titles stand above a node's position, the badge with the pack's name above those. From afar no text is shown.
-LAYOUT = """() => {
-  const faults = [];
+# `saved` has the sizes that the file of the graph gives its nodes: an overlap that they do not have comes from growth.
+LAYOUT = """(saved) => {
+  const faults = [], grown = [];
   const boxes = app.graph._nodes.map((node) => {
     const [x, y] = node.pos, [width, height] = node.size, [least, lowest] = node.computeSize();
     const note = node.type === "MarkdownNote";
     if (!note && (width < least - 1 || height < lowest - 1))
       faults.push(`${node.id} ${node.type} is ${width} x ${height} and needs ${least} x ${lowest}`);
     const badge = note ? 0 : 20;
-    return {name: `${node.id} ${node.type}`, left: x, right: x + width, top: y - 30 - badge, bottom: y + height};
+    const box = (width, height) => ({left: x, right: x + width, top: y - 30 - badge, bottom: y + height});
+    return {node, now: box(width, height), before: box(...saved[node.id])};
   });
+  const overlap = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
   for (const [index, a] of boxes.entries())
-    for (const b of boxes.slice(index + 1))
-      if (a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom)
-        faults.push(`${a.name} and ${b.name} overlap`);
+    for (const b of boxes.slice(index + 1)) {
+      if (!overlap(a.now, b.now)) continue;
+      const types = [a, b].filter(({node, before, now}) => now.bottom > before.bottom).map(({node}) => node.type);
+      const text = `${a.node.id} ${a.node.type} and ${b.node.id} ${b.node.type} overlap`;
+      if (overlap(a.before, b.before)) faults.push(text);
+      else grown.push([text, types]);
+    }
   for (const node of app.graph._nodes) {
     if (node.has_errors || !LiteGraph.registered_node_types[node.type]) faults.push(`${node.type} is red`);
     if (node.type !== "MarkdownNote") continue;
@@ -77,8 +94,11 @@ LAYOUT = """() => {
       && getComputedStyle(part).overflowY !== "visible");
     if (cut) faults.push(`the note ${node.id} is ${cut.scrollHeight - cut.clientHeight} pixels too low`);
   }
-  return faults;
+  return [faults, grown];
 }"""
+
+# Nodes of ComfyUI's that have grown since the templates were saved. What they lie over since then is known.
+GROWN = {"ImageScaleToTotalPixels": "has one widget more since ComfyUI 0.6.0"}
 
 
 class Canvas:
@@ -156,8 +176,15 @@ class Canvas:
             "[...app.graph.links.values()].map((l) => [l.origin_id, l.origin_slot, l.target_id, l.target_slot, l.type])"
         )
 
-    def layout_faults(self) -> list[str]:
-        return self.page.evaluate(LAYOUT)
+    def layout_faults(self, template: dict) -> tuple[list[str], list[str]]:
+        """What is wrong with the layout of a template, and the overlaps that nodes in GROWN cause on a newer host."""
+        saved = {node["id"]: list(node["size"]) for node in template["nodes"]}
+        faults, grown = self.page.evaluate(LAYOUT, saved)
+        known = {
+            text: " and ".join(f"{kind} {GROWN[kind]}" for kind in types if kind in GROWN) for text, types in grown
+        }
+        faults += [text for text, reason in known.items() if not reason]
+        return faults, [f"{text}: {reason}" for text, reason in known.items() if reason]
 
     def point(self, expression: str) -> tuple[float, float]:
         """Where on the page a position of the graph is; `expression` gives it in JavaScript."""
@@ -203,7 +230,7 @@ class Canvas:
         raise AssertionError("a double click opens no search")
 
     def search_field(self) -> Locator:
-        return self.page.locator(".comfy-vue-node-search-container input, [data-testid=node-search-input]").first
+        return self.page.locator(SEARCH_FIELD).first
 
     def search(self, text: str) -> list[str]:
         """Titles that the node search lists for a text, best first."""
@@ -212,8 +239,46 @@ class Canvas:
         return self.found()
 
     def found(self) -> list[str]:
-        rows = self.page.locator(".p-autocomplete-option").all_inner_texts()
+        rows = self.page.locator(SEARCH_RESULT).all_inner_texts()
         return [row.splitlines()[0].strip() for row in rows if row.strip()]
+
+    def pick(self, title: str, x: float = 1000, y: float = 300) -> None:
+        """Click a title in the list of the search; today's nodes then follow the pointer until a click lays them down.
+
+        Older front ends put the node where the search was opened.
+        """
+        self.page.locator(SEARCH_RESULT, has_text=title).first.click()
+        self.settle()
+        if self.page.evaluate("app.canvas.state.ghostNodeId != null"):
+            self.page.mouse.click(x, y)
+            self.settle()
+
+    # ---- what is missing --------------------------------------------------------------------------------------------
+
+    def missing(self, what: str) -> Locator:
+        """What the front end says of a missing `model` or `node`: in a panel of errors, in older ones in a dialog."""
+        button, dialog = self.page.get_by_test_id("error-overlay-see-errors"), self.page.get_by_role("dialog")
+        button.or_(dialog).first.wait_for()
+        if not button.count():
+            return dialog
+        button.click()
+        group = self.page.get_by_test_id(f"error-group-missing-{what}")
+        group.wait_for()
+        for closed in group.get_by_test_id("missing-node-pack-expand").all():
+            closed.click()
+        self.settle()
+        return group
+
+    def downloads(self, place: Locator) -> list[str]:
+        """Addresses of the Download buttons of single files: the older ones have it as their title."""
+        self.page.evaluate(CATCH_DOWNLOADS)
+        addresses = []
+        for button in place.get_by_role("button", name=re.compile(r"^Download\b(?! all)")).all():
+            if address := button.get_attribute("title"):
+                addresses.append(address)
+            else:
+                button.click()
+        return addresses + self.page.evaluate("window.downloads")
 
     # ---- running ----------------------------------------------------------------------------------------------------
 

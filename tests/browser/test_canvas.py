@@ -56,7 +56,7 @@ def test_nodes_are_found_by_search_and_put_on_the_canvas(canvas, language):
         title = NODES[language][node]["display_name"]
         assert title in canvas.search(text)
         canvas.screenshot(f"search-{language}-{node}")
-        canvas.page.locator(".p-autocomplete-option", has_text=title).first.click()
+        canvas.pick(title)
         canvas.wait_for("app.graph._nodes.length === 1")
         assert canvas.nodes() == [node]
 
@@ -106,7 +106,7 @@ def test_two_nodes_are_connected_by_a_drag_and_by_a_typed_search(canvas):
     taking_models = {node for node, texts in NODES["en"].items() if "model" in texts["inputs"]}
     assert sorted(found) == sorted(NODES["en"][node]["display_name"] for node in taking_models)
     canvas.screenshot("search-by-type")
-    canvas.page.locator(".p-autocomplete-option", has_text="Kolors KSampler").first.click()
+    canvas.pick("Kolors KSampler")
     canvas.wait_for("app.graph._nodes.length === 2")
     sampler = canvas.page.evaluate("app.graph._nodes.find((node) => node.type === 'KolorsKSampler').id")
     assert canvas.links() == [[loader, 0, sampler, 0, "MODEL"]]
@@ -145,12 +145,9 @@ def test_missing_models_are_offered_for_download(canvas):
             node["widgets_values"][0] = model["name"] = f"absent-{model['name']}"
             urls.append(model["url"])
     canvas.page.evaluate("(template) => app.loadGraphData(template)", template)
-    dialog = canvas.page.get_by_role("dialog")
-    dialog.wait_for()
-    canvas.settle()
+    place = canvas.missing("model")
     canvas.screenshot("missing-models")
-    buttons = dialog.get_by_role("button", name=re.compile("^Download")).all()
-    assert sorted(button.get_attribute("title") for button in buttons) == sorted(urls)
+    assert sorted(canvas.downloads(place)) == sorted(urls)
 
 
 def test_missing_nodes_are_named(canvas):
@@ -167,12 +164,10 @@ def test_missing_nodes_are_named(canvas):
         canvas.open()
         template = json.loads((tiny_models.ROOT / "workflows/kolors_text_to_image.json").read_text(encoding="utf-8"))
         page.evaluate("(template) => app.loadGraphData(template)", template)
-        dialog = page.get_by_role("dialog").filter(has_text="KolorsUNETLoader")
-        dialog.wait_for()
-        canvas.settle()
+        place = canvas.missing("node")
         canvas.screenshot("missing-nodes")
-        text = dialog.inner_text()
-        assert "KolorsChatGLM3Loader" in text and "CLIPTextEncode" not in text
+        text = place.inner_text()
+        assert "KolorsUNETLoader" in text and "KolorsChatGLM3Loader" in text and "CLIPTextEncode" not in text
     finally:
         canvas.locale = ""  # the page has to be loaded again
         page.unroute("**/object_info")

@@ -61,7 +61,7 @@ def test_the_archive_holds_what_nodes_need_and_little_more():
     names = archived()
     for needed in ("__init__.py", "pyproject.toml", "requirements.txt", "README.md", "LICENSE", "locales/zh/main.json"):
         assert needed in names
-    for left_out in ("demo/", "tests/", "benchmarks/", ".ci/", "dev.py", "requirements-dev.txt"):
+    for left_out in ("demo/", "tests/", "benchmarks/", ".ci/", "dev.py", "devtools/", "requirements-dev.txt"):
         assert not [name for name in names if name.startswith(left_out)]
     assert sum((ROOT / name).stat().st_size for name in names) < 3e6
 

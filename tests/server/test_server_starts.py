@@ -15,16 +15,12 @@ from client import Client, KolorsGraph, PromptError
 pytestmark = pytest.mark.host
 
 ROOT = Path(__file__).resolve().parents[2]
-ACCELERATED = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="no accelerator, and the host takes one of the two flags"),
-]
 FLAGS = (
     ("--cache-none",),
     ("--cache-lru", "1"),
     ("--disable-smart-memory",),
-    pytest.param(("--lowvram",), marks=ACCELERATED),  # not beside --cpu
-    pytest.param(("--novram",), marks=ACCELERATED),
+    pytest.param(("--lowvram",), marks=pytest.mark.gpu),  # the host takes it or --cpu
+    pytest.param(("--novram",), marks=pytest.mark.gpu),
 )
 
 
