@@ -232,6 +232,38 @@ def test_a_control_lora_is_the_unet_with_its_differences(host, unet, model, tmp_
     assert relative_error(found, expected) <= 1e-5
 
 
+def test_a_control_lora_reads_the_weights_with_the_models_lora(host, model, tmp_path):
+    """The same whether it was applied to them or waits, as with little VRAM; the host hands over what lies there."""
+    from comfy.model_patcher import LowVramPatch
+    from comfy.patcher_extension import CallbacksMP
+
+    key = "diffusion_model.input_blocks.4.1.transformer_blocks.0.attn1.to_q.weight"
+    layer = model.model.get_submodule(key.removesuffix(".weight"))
+    delta = torch.randn(layer.weight.shape, generator=torch.Generator().manual_seed(2)) * layer.weight.std()
+    applied = model.clone()
+    applied.add_patches({key: ("diff", (delta,))})
+
+    def let_it_wait(patcher, *options):
+        """As the host leaves a layer that it does not load."""
+        layer.weight = torch.nn.Parameter(patcher.backup.pop(key).weight, requires_grad=False)
+        layer.weight_function, layer.comfy_cast_weights = [LowVramPatch(key, patcher.patches)], True
+
+    waiting = applied.clone()
+    waiting.add_callback(CallbacksMP.ON_LOAD, let_it_wait)
+    lora = random_control_lora(sd_names(host, random_control_net(TINY, label_width=2816)))
+    save_file(lora, tmp_path / "lora.safetensors")
+    pair = controlled((host.control_net.load_control_net(tmp_path / "lora.safetensors"), hint()))
+    plain, expected = (sample(host, patcher, pair, steps=2) for patcher in (model, applied))
+    applied.detach()
+    try:
+        found = sample(host, waiting, pair, steps=2)
+    finally:
+        waiting.detach()
+        layer.weight_function, layer.comfy_cast_weights = [], False
+    assert relative_error(found, expected) <= 1e-5
+    assert relative_error(plain, expected) > 1e-3
+
+
 def lack_half(lora):
     del lora["input_blocks.1.0.in_layers.2.down"]
 

@@ -323,6 +323,52 @@ def test_the_host_moving_the_model_lets_go_of_copies(host, model, adapter, token
     assert not any(patch._placed or patch.prompt._masks for patch in patches)
 
 
+def test_a_range_is_told_without_reading_a_sigma_of_a_device(host):
+    """On the CPU by a bool; elsewhere by a tensor that stays there, for reading it would wait for the device."""
+    attention = host.image_attention
+    sigmas = attention.SigmaRange(10.0, 2.0)
+    assert [sigmas.holds({"sigmas": torch.tensor([sigma])}) for sigma in (11.0, 10.0, 5.0, 2.0, 1.0)] == [
+        False, True, True, True, False,
+    ]  # fmt: skip
+    there = {"sigmas": torch.tensor([5.0], device="meta")}  # whose values cannot be read
+    held = sigmas.holds(there)
+    assert held.is_meta and sigmas.holds(there) is held
+    assert attention.SigmaRange(attention.EVERY_SIGMA, 0.0).holds(there) is True
+    assert sigmas.holds({}) is True
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_what_a_range_adds_is_the_same_by_a_bool_and_by_a_tensor(host, held):
+    add_where = host.image_attention.add_where
+    out, add = torch.randn(2, 3, 4), torch.randn(2, 3, 4)
+    expected = out + add if held else out
+    assert torch.equal(add_where(held, lambda: add, out), expected)
+    assert torch.equal(add_where(torch.tensor(held), lambda: add, out), expected)
+    if not held:
+        assert add_where(held, lambda: pytest.fail("computed for nothing"), out) is out
+
+
+def test_keys_and_values_stay_where_prompts_are_computed_in_turn(host, model, adapter, tokens):
+    """One copy for each make-up of a batch, which the steps after the first find again."""
+    applied = host.ip_adapter.apply(model, adapter, tokens, 1.0, 0.0, 1.0)
+    patch = next(iter(applied.model_options["transformer_options"]["patches_replace"]["attn2"].values()))
+    query = torch.randn(1, 4, patch.key.shape[-1])
+    first = [patch._place(query, kinds) for kinds in ((0,), (1,))]
+    again = [patch._place(query, kinds) for kinds in ((0,), (1,))]
+    assert all(a is b for pair, other in zip(first, again) for a, b in zip(pair, other))
+    assert not torch.equal(first[0][0], first[1][0])
+
+
+def test_a_guest_of_any_range_asks_a_device_for_nothing(host):
+    """IPAdapter_plus gives each of its 70 attentions a range; reading the sigma for each would wait as often."""
+    attention = host.image_attention
+    patch = attention.ImageAttention(attention.ImagePrompt(attention.SigmaRange(1e9, 0.0), None), None, None, None)
+    patch.add(print, sigma_start=10.0, sigma_end=2.0)
+    ((_, settings, sigmas),) = patch.guests
+    assert settings == {"sigma_start": 10.0, "sigma_end": 2.0}
+    assert sigmas.holds({"sigmas": torch.tensor([5.0], device="meta")}).is_meta
+
+
 # --- other packs, and errors -----------------------------------------------------------------------------------------
 
 

@@ -5,7 +5,8 @@ import hashlib
 import pytest
 import torch
 from comfyui_kolors.demo.random_models import TINY, random_unet
-from safetensors.torch import save_file
+from comfyui_kolors.kolors_core.errors import KolorsError
+from safetensors.torch import load_file, save_file
 
 pytestmark = pytest.mark.host
 
@@ -52,6 +53,61 @@ def test_what_is_applied_to_a_model_does_not_reach_its_file_or_another_model(loa
     with torch.no_grad():
         model.model.diffusion_model.encoder_hid_proj.weight.zero_()
     assert hashlib.sha256(file.read_bytes()).digest() == before
+
+
+def test_an_incomplete_unet_is_refused_before_it_is_built(loaders, file, monkeypatch):
+    """So that no memory is taken for it."""
+    monkeypatch.setattr("comfy.sd.load_diffusion_model_state_dict", lambda *args, **options: pytest.fail("built"))
+    state_dict = load_file(file)
+    del state_dict["mid_block.resnets.0.conv1.weight"]
+    save_file(state_dict, file)
+    with pytest.raises(KolorsError, match=r"incomplete Kolors UNet: 1 of \d+ tensors are missing"):
+        loaders.load_unet(file)
+
+
+MEMORY = {
+    "CUDA": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    "CUDA, asynchronous": getattr(torch, "AcceleratorError", RuntimeError)("CUDA error: out of memory"),
+    "MPS": RuntimeError("MPS backend out of memory (MPS allocated: 18.02 GB, max allowed: 18.13 GB)"),
+    "CPU": MemoryError(),
+}
+
+
+@pytest.mark.parametrize("name", MEMORY)
+def test_too_little_memory_is_no_fault_of_a_file(loaders, name):
+    with pytest.raises(type(MEMORY[name])) as error, loaders.blaming("model.safetensors", "is damaged"):
+        raise MEMORY[name]
+    assert error.value is MEMORY[name]
+
+
+def test_what_else_ends_a_reading_is_told_as_a_fault_of_the_file(loaders):
+    with (
+        pytest.raises(
+            KolorsError, match=r"^model.safetensors in \. is damaged \(KeyError\('x'\)\). Download it again.$"
+        ),
+        loaders.blaming("model.safetensors", "is damaged"),
+    ):
+        raise KeyError("x")
+
+
+def test_what_reads_text_states_multiplies_in_no_fp8(loaders):
+    """The host's fp8 products cut their input at 448, and text states reach beyond."""
+    import comfy.ops
+    from comfyui_kolors.kolors_core.host import expected, unet
+
+    layout = {
+        "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 32, "channel_mult": [1, 2],
+        "num_res_blocks": [1, 1], "num_head_channels": 32, "use_spatial_transformer": True, "transformer_depth": [0, 1],
+        "transformer_depth_middle": 1, "transformer_depth_output": [0, 0, 1, 1], "use_linear_in_transformer": True,
+        "context_dim": 64, "encoder_hid_dim": 96, "adm_in_channels": 96, "num_classes": "sequential",
+    }  # fmt: skip
+    network = unet.KolorsUNet(**layout, device="meta", operations=comfy.ops.fp8_ops)
+    quick = {name for name, layer in network.named_modules() if isinstance(layer, comfy.ops.fp8_ops.Linear)}
+    linears = {name for name, layer in network.named_modules() if isinstance(layer, comfy.ops.manual_cast.Linear)}
+    assert linears - quick == {"encoder_hid_proj", "label_emb.0.0"}
+    shapes = {name: layer.in_features for name, layer in network.named_modules() if name in linears - quick}
+    assert shapes == {"encoder_hid_proj": 96, "label_emb.0.0": 96}
+    assert expected.expected_tensors(unet.KolorsUNet, **layout)["label_emb.0.0.weight"].shape == (128, 96)
 
 
 def test_channels_last_that_was_asked_for_stays(loaders, file, monkeypatch):
