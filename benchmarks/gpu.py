@@ -42,6 +42,7 @@ RELEASED = Sizes(
 )
 SMALL = Sizes(depth=(1, 1))
 VOCABULARY = {True: 512, False: 65024}  # rows of the embedding; small or not
+PROMPT = [3, 4, *range(10, 30)]  # 22 tokens, of which two are the prefix
 NAMES = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32"}
 #: Relative L2 distance of final latents, and of the encoder's states, that two sides doing the same work may have. In
 #: half precision, 25 steps and 28 layers, it was found to be 0.002 and 0.002 in fp16 of a CPU, 0.02 and 0.02 in bf16.
@@ -117,8 +118,27 @@ def fill(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
     return module
 
 
-def fill_encoder(encoder: torch.nn.Module) -> None:
-    """Random weights in place, packed integers too; values of a spread that does not grow from layer to layer."""
+def random_unet(sizes: Sizes, dtype: torch.dtype, place: torch.device):
+    """diffusers' UNet, made on the device."""
+    from comfyui_kolors.demo import random_models
+
+    with torch.device("meta"):
+        network = random_models.random_unet(sizes).to(dtype)
+    return fill(network.to_empty(device=place))
+
+
+def encoder_config(sizes: Sizes, rows: int):
+    from comfyui_kolors.kolors_core.chatglm3 import ChatGLM3Config
+
+    return ChatGLM3Config(rows, sizes.hidden, sizes.layers, sizes.head_dim, sizes.groups, sizes.ffn)
+
+
+@torch.no_grad()
+def random_encoder(config, dtype: torch.dtype, plain: torch.dtype, bits: int | None, place: torch.device):
+    """Our encoder with matrices of `dtype` or packed in `bits`; values of a spread that does not grow by layer."""
+    from comfyui_kolors.kolors_core.host.encoder_weights import Storage
+
+    encoder = Storage(torch.int8 if bits else dtype, plain, bits).build(config).to_empty(device=place)
     for name, tensor in encoder.state_dict().items():
         if tensor.dtype == torch.int8:
             tensor.random_(-100, 100)
@@ -126,8 +146,20 @@ def fill_encoder(encoder: torch.nn.Module) -> None:
             tensor.fill_(3e-4)
         elif tensor.ndim == 1:
             tensor.fill_(0.0 if name.endswith("bias") else 1.0)
-        else:
-            tensor.normal_(std=tensor.shape[1] ** -0.5)
+        else:  # a float8 has no random numbers of its own
+            tensor.copy_(torch.empty_like(tensor, dtype=plain).normal_(std=tensor.shape[1] ** -0.5))
+    return encoder
+
+
+def random_vae(**options):
+    """The host's VAE of the released shape, which is the one that it knows."""
+    import comfy.sd
+    from diffusers import AutoencoderKL
+
+    down, up = ("DownEncoderBlock2D",) * 4, ("UpDecoderBlock2D",) * 4
+    channels = (128, 256, 512, 512)
+    shape = {"block_out_channels": channels, "layers_per_block": 2, "down_block_types": down, "up_block_types": up}
+    return comfy.sd.VAE(sd=fill(AutoencoderKL(**shape)).state_dict(), **options)
 
 
 @dataclass(frozen=True)
@@ -142,13 +174,10 @@ class Unets:
     @classmethod
     def build(cls, sizes: Sizes, dtype: torch.dtype, device: Device) -> Unets:
         """Made on the device, never on disk."""
-        from comfyui_kolors.demo.random_models import random_unet
         from comfyui_kolors.kolors_core.host import compat, loaders
         from reference import build_pipeline, build_scheduler
 
-        with torch.device("meta"):
-            reference = random_unet(sizes).to(dtype)
-        reference = fill(reference.to_empty(device=device.torch))
+        reference = random_unet(sizes, dtype, device.torch)
         weights = loaders.extract_unet(reference.state_dict(), "the random UNet")
         model = compat.load_diffusion_model_state_dict(dict(weights), {"dtype": dtype}, {})
         pipe = build_pipeline(reference, build_scheduler("euler"))
@@ -243,20 +272,23 @@ class Bench:
     def left(self) -> float:
         return self.deadline - time.monotonic()
 
-    def run(self, parts: list[str]) -> list[str]:
-        """Run parts in their order; returns those that failed. What there is no time for is not begun."""
-        failed = []
+    def run(self, parts: list[str]) -> dict[str, str]:
+        """Run parts in their order; returns why some failed. What there is no time for is not begun."""
+        failed = {}
         for part in (name for name in PARTS if name in parts):
             if self.left() < (0 if self.small else PARTS[part].seconds):
                 print(f"{part}: no time left. To measure it alone: --parts {part}", flush=True)
                 continue
+            if PARTS[part].section in ("encoder", "vae"):
+                self._unets = None  # one thing at a time in memory, so that a peak is that of the part
+                self.device.clear()
             began = time.perf_counter()
             try:
                 found = getattr(self, f"measure_{part}")()
             except Exception as error:  # a compiler that is not there, too little memory, sides that differ
                 text = f"{type(error).__name__}: {str(error).strip()[:300]}"
                 found = {PARTS[part].side: {"failed": text}} if PARTS[part].side else {"failed": text}
-                failed.append(part)
+                failed[part] = text
                 print(f"{part}: {text}", file=sys.stderr, flush=True)
             self.keep(part, found, time.perf_counter() - began)
             self.device.clear()
@@ -282,11 +314,9 @@ class Bench:
 
         diffusers' has the tensors of the unpacked one. Packed are random integers, which nothing is compared with.
         """
-        from comfyui_kolors.kolors_core.chatglm3 import ChatGLM3Config
         from comfyui_kolors.kolors_core.quantization import BITS
 
-        s = self.sizes
-        config = ChatGLM3Config(VOCABULARY[self.small], s.hidden, s.layers, s.head_dim, s.groups, s.ffn)
+        config = encoder_config(self.sizes, VOCABULARY[self.small])
         found = self.measure_storage(config, None)
         for name, bits in BITS.items():
             self.device.clear()
@@ -296,11 +326,9 @@ class Bench:
     def measure_storage(self, config, bits: int | None) -> dict[str, dict[str, float]]:
         """The encoder packed in so many bits; unpacked where there are none, which diffusers' is compared with."""
         from comfyui_kolors.kolors_core.chatglm3 import encode_prompts
-        from comfyui_kolors.kolors_core.host.encoder_weights import Storage
 
-        ids, place = [3, 4, *range(10, 30)], self.device.torch
-        encoder = Storage(torch.int8 if bits else self.dtype, self.dtype, bits).build(config).to_empty(device=place)
-        fill_encoder(encoder)
+        ids, place = PROMPT, self.device.torch
+        encoder = random_encoder(config, self.dtype, self.dtype, bits, place)
         weights = dict(encoder.state_dict())
         runs = {"ours": lambda: encode_prompts(encoder, [ids], device=place)[0][0]}
         if not bits:
@@ -322,13 +350,7 @@ class Bench:
     @torch.inference_mode()
     def measure_vae(self) -> dict[str, float]:
         """Seconds and memory of decoding one picture with the host's VAE, of the released shape at any size."""
-        import comfy.sd
-        from diffusers import AutoencoderKL
-
-        down, up = ("DownEncoderBlock2D",) * 4, ("UpDecoderBlock2D",) * 4
-        channels = (128, 256, 512, 512)
-        shape = {"block_out_channels": channels, "layers_per_block": 2, "down_block_types": down, "up_block_types": up}
-        vae = comfy.sd.VAE(sd=fill(AutoencoderKL(**shape)).state_dict())
+        vae = random_vae()
         latent = torch.randn(1, 4, self.cells, self.cells)
         run = lambda: vae.decode(latent)  # noqa: E731
         _, peak = self.device.peak(run)
