@@ -62,7 +62,9 @@ def save(name: str, report: dict, results: Path | None = None) -> None:
     folder = results or RESULTS
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"machine": machine()} | report, indent=2, default=Cost.json)
-    (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+    partial = folder / f"{name}.json.partial"
+    partial.write_text(text + "\n", encoding="utf-8")
+    partial.replace(folder / f"{name}.json")  # whole or not at all: a long run is stopped now and then
 
 
 @dataclass(frozen=True)

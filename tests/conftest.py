@@ -88,6 +88,12 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session")
+def device() -> str:
+    """The kind of device that the host computes on, here and in the servers of the tests: cpu, cuda, xpu, ..."""
+    return DEVICE
+
+
+@pytest.fixture(scope="session")
 def tokenizer_file() -> Path:
     """ChatGLM3's real tokenizer.model; third-party data, so it is not part of the repository."""
     found = next((Path(place) for place in TOKENIZER_PLACES if place and Path(place).is_file()), None)

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -646,6 +647,29 @@ def test_workflow_rules_find_faults(tmp_path):
         "A",
         "B",
     }
+
+
+# ---- rules for the tests --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "named, collected",
+    [
+        ([], ["tests/test_plain.py::test"]),
+        (["tests"], ["tests/test_plain.py::test"]),
+        (["tests/accelerator"], ["tests/accelerator/test_modes.py::test"]),
+        (["tests/accelerator/test_modes.py"], ["tests/accelerator/test_modes.py::test"]),
+    ],
+)
+def test_the_simulated_accelerator_is_tried_only_where_it_is_named(tmp_path, named, collected):
+    (tmp_path / "pyproject.toml").write_bytes((ROOT / "pyproject.toml").read_bytes())
+    (tmp_path / "tests" / "accelerator").mkdir(parents=True)
+    for name in ("test_plain.py", "accelerator/test_modes.py"):
+        (tmp_path / "tests" / name).write_text("def test(): pass\n", encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", *named]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert [line for line in done.stdout.splitlines() if "::" in line] == collected, done.stdout + done.stderr
+    assert (ROOT / "tests" / "accelerator" / "test_modes.py").is_file()
 
 
 # ---- rules for every file -------------------------------------------------------------------------------------------
