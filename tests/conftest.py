@@ -70,6 +70,8 @@ sys.path.insert(0, str(Path(__file__).parent))  # for client.py
 _load_alias()
 DEVICE = _enter_host() if COMFYUI else "cpu"
 if COMFYUI and os.environ.get("KOLORS_DYNAMIC_VRAM"):
+    if DEVICE == "cpu":  # a stand-in for comfy-aimdo, which reads the host's files and needs a driver
+        sys.path.insert(0, str(Path(__file__).parent / "accelerator" / "device"))
     import dynamic_vram
 
     dynamic_vram.switch_on()
