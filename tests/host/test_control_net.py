@@ -383,7 +383,7 @@ def test_one_of_another_model_is_named_before_it_runs(host, model, folder):
         image_size=32, in_channels=4, model_channels=32, hint_channels=3, num_res_blocks=[1], channel_mult=[1],
         num_head_channels=16, transformer_depth=[0], transformer_depth_middle=-1, use_spatial_transformer=True,
         context_dim=16,
-    ))  # fmt: skip
+    ), load_device=torch.device("cpu"))  # fmt: skip
     for control_net in (plain, comfy.controlnet.ControlLora({})):
         with pytest.raises(KolorsError, match="Load it with 'Load Kolors ControlNet'"):
             sample(host, model, controlled((control_net, hint())))
