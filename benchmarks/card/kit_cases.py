@@ -25,6 +25,7 @@ from kit_common import ROOT
 from loras import random_pairs, written
 from safetensors.torch import save_file
 from sampling_runs import conditioning
+from sentencepiece import SentencePieceProcessor
 
 import nodes
 
@@ -96,8 +97,12 @@ class Models:
         torch.save(nested(make.random_face_adapter(make.TINY, TOWER["hidden_size"])), folder / "face.bin")
         peft = (".lora_A.weight", ".lora_B.weight")
         save_file(written(random_pairs(network), "unet.{}".format, *peft), folder / "lora.safetensors")
+        tokenizer = make.random_tokenizer()
+        encoder = make.random_chatglm3(make.MID, SentencePieceProcessor(model_proto=tokenizer).vocab_size())
+        encoder["spiece_model"] = torch.frombuffer(bytearray(tokenizer), dtype=torch.uint8)
+        save_file(encoder, folder / "encoder.safetensors")
         generator = torch.Generator().manual_seed(9)
-        sizes, encoder = make.TINY, {}
+        sizes, encoder = make.MID, {}  # hosts patch layers of at most 16 KB in another way
         for layer in range(sizes.layers):
             for name, out, into in (
                 ("mlp.dense_4h_to_h", sizes.hidden, sizes.ffn),
@@ -114,9 +119,9 @@ class Models:
             ("tiny", name, dtype), lambda: loaders.load_unet(self.tiny_files / f"{name}.safetensors", dtype)
         )
 
-    def tiny_clip(self, storage: str):
-        path = str(self.tiny_files / make.TEXT_ENCODER_FILE)
-        return self.kept(("tiny clip", storage), lambda: loaders.load_text_encoder(path, storage))
+    def mid_clip(self, storage: str):
+        path = str(self.tiny_files / "encoder.safetensors")
+        return self.kept(("mid clip", storage), lambda: loaders.load_text_encoder(path, storage))
 
     @cached_property
     def tower(self):
@@ -226,7 +231,7 @@ def lora(models, dtype="fp32"):
 
 def encoder_lora(models, storage):
     path = str(models.tiny_files / "lora-encoder.safetensors")
-    return apply_lora(models.tiny(), models.tiny_clip(storage), path, 1.0, 0.7)[1]
+    return apply_lora(models.tiny(), models.mid_clip(storage), path, 1.0, 0.7)[1]
 
 
 def adapter(models, start=0.0, end=1.0, kind="linear", mask=None, images=1, each=False):
@@ -274,7 +279,7 @@ def merged(models):
 
 def saved(models):
     path = models.folder / "saved.safetensors"
-    comfy.sd.save_checkpoint(str(path), models.tiny(), models.tiny_clip("fp16"), models.vae)
+    comfy.sd.save_checkpoint(str(path), models.tiny(), models.mid_clip("fp16"), models.vae)
     return loaders.load_checkpoint(str(path))[0]
 
 

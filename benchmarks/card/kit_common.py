@@ -146,7 +146,23 @@ def enter_host(**flags):
 
     comfy.utils.set_progress_bar_enabled(False)
     unet.register()
-    return comfy.model_management.get_torch_device()
+    device = comfy.model_management.get_torch_device()
+    if os.environ.get("KIT_DYNAMIC") == "1" and device.type != "cpu":
+        start_dynamic_vram(device)
+    return device
+
+
+def start_dynamic_vram(device) -> None:
+    """What main.py of a new host does on an NVIDIA card, and its modules alone do not."""
+    import comfy.memory_management
+    import comfy.model_patcher
+    import comfy_aimdo.control
+
+    comfy_aimdo.control.init()
+    if not comfy_aimdo.control.init_device(device.index or 0):
+        raise SystemExit("comfy-aimdo does not work here, so that there is no dynamic VRAM")
+    comfy.model_patcher.CoreModelPatcher = comfy.model_patcher.ModelPatcherDynamic
+    comfy.memory_management.aimdo_enabled = True
 
 
 def synchronize(device) -> None:
