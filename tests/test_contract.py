@@ -508,8 +508,11 @@ def test_ci_runs_the_test_command_of_the_readmes():
 
 
 def test_changelog_begins_with_the_current_version():
+    """After what is not released yet."""
     version = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)[1]
-    assert re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)[1] == version
+    headings = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert next(heading for heading in headings if heading != "Unreleased") == version
+    assert "Unreleased" not in headings[1:]
 
 
 def test_page_rules_find_faults(tmp_path):
