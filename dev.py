@@ -852,7 +852,7 @@ def run_suite(
     setup: Setup, step: Step, version: str, environment: dict[str, str], suite: str, options: list[str], again: bool
 ) -> hosts.Result:
     """The result of a suite on a host, of an earlier run where there is one. Raises SetupError if pytest breaks off."""
-    label, flags, now = shlex.join([suite, *options]), shlex.join(start_options.given()), hosts.commit(ROOT)
+    label, flags, now = shlex.join([suite, *options]), start_options.described(), hosts.commit(ROOT)
     place = hosts.stored_as(DEV / "hosts", version, label, flags, environment["device"])
     found, junit, log = (place.with_name(f"{place.name}.{ending}") for ending in ("json", "xml", "log"))
     if not again and (kept := hosts.stored(found)):

@@ -11,6 +11,7 @@ import re
 import shlex
 
 VARIABLE = "KOLORS_HOST_FLAGS"
+DYNAMIC_VRAM = "KOLORS_DYNAMIC_VRAM"  # the tests' mode in which the host is as under dynamic VRAM
 
 #: In the order in which ComfyUI asks. NVIDIA, AMD (ROCm) and Iluvatar are all `cuda`.
 KINDS = ("mps", "xpu", "npu", "mlu", "cuda")
@@ -37,6 +38,12 @@ def accelerator() -> str:
 def given() -> list[str]:
     """The options in KOLORS_HOST_FLAGS, split as a shell does it."""
     return shlex.split(os.environ.get(VARIABLE, ""))
+
+
+def described() -> str:
+    """The options, and the tests' mode, as one line for a record."""
+    mode = [f"{DYNAMIC_VRAM}=1"] if os.environ.get(DYNAMIC_VRAM) else []
+    return " ".join([*mode, *([shlex.join(given())] if given() else [])])
 
 
 def device(found: str, options: list[str]) -> list[str]:

@@ -569,6 +569,16 @@ def test_float32_is_asked_for_where_no_precision_is_given(dev, given, precise):
     assert bool(dev.start_options.float32(given)) is precise
 
 
+def test_a_record_names_the_way_that_the_host_was_started(dev, monkeypatch):
+    monkeypatch.delenv("KOLORS_DYNAMIC_VRAM", raising=False)
+    monkeypatch.setenv("KOLORS_HOST_FLAGS", "--fp32-unet  --output-directory 'a b'")
+    assert dev.start_options.described() == "--fp32-unet --output-directory 'a b'"
+    monkeypatch.setenv("KOLORS_DYNAMIC_VRAM", "1")
+    assert dev.start_options.described() == "KOLORS_DYNAMIC_VRAM=1 --fp32-unet --output-directory 'a b'"
+    monkeypatch.delenv("KOLORS_HOST_FLAGS")
+    assert dev.start_options.described() == "KOLORS_DYNAMIC_VRAM=1"
+
+
 @pytest.mark.host
 @pytest.mark.parametrize(
     ("flags", "message"), [("--no-such-option", "unrecognized arguments"), ("--cpu --novram", "not allowed with")]
