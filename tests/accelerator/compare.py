@@ -27,15 +27,16 @@ class Cell:
 
     error: float  # relative, L2, the largest of the case's tensors; infinite for another shape, NaN where it raised
     bound: float
-    reason: str = ""  # of a failure
+    reason: str = ""  # what it raised
+    is_refused: bool = False  # it raised what it has to
 
     @property
     def is_good(self) -> bool:
-        return not self.reason and self.error <= self.bound
+        return self.is_refused or (not self.reason and self.error <= self.bound)
 
     @property
     def figure(self) -> str:
-        return "raised" if self.reason else f"{self.error:.1e}"
+        return "refused" if self.is_refused else "raised" if self.reason else f"{self.error:.1e}"
 
     def __str__(self) -> str:
         return self.reason or f"relative error {self.error:.1e}, at most {self.bound:.0e} is allowed"
@@ -53,15 +54,17 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
     return error.item() if error.isfinite() else math.inf
 
 
-def compare(found: dict[str, Result], expected: dict[str, Result], tolerance: float) -> dict[str, Cell]:
-    """A cell for each expected case."""
+def compare(
+    found: dict[str, Result], expected: dict[str, Result], tolerance: float, refusal: str | None = None
+) -> dict[str, Cell]:
+    """A cell for each expected case; `refusal` is a regular expression for errors that a device has to raise."""
     cells = {}
     for case, tensors in expected.items():
         bound, ours = bound_of(case, tolerance), found.get(case, "did not run")
         if isinstance(tensors, str):
             cells[case] = Cell(math.nan, bound, f"on the CPU: {tensors}")
         elif isinstance(ours, str):
-            cells[case] = Cell(math.nan, bound, ours)
+            cells[case] = Cell(math.nan, bound, ours, bool(refusal and re.match(refusal, ours)))
         else:
             error = max(relative_error(ours[name], tensor) for name, tensor in tensors.items())
             cells[case] = Cell(error, bound)

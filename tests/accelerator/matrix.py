@@ -37,8 +37,19 @@ def enter_host(flags: list[str]) -> None:
 
     for folder in (folder_paths.models_dir, folder_paths.get_output_directory()):
         Path(folder).mkdir(parents=True, exist_ok=True)
+    patch_in_float32()
     if os.environ.get("AIMDO"):
         switch_on_dynamic_vram(windows=os.environ["AIMDO"] == "win")
+
+
+def patch_in_float32() -> None:
+    """Under float32 flags: from 0.8 on, hosts compute patches in float16 wherever the device has it (1e-3 off)."""
+    import comfy.model_management
+    import torch
+    from comfy.cli_args import args
+
+    if args.fp32_unet and hasattr(comfy.model_management, "LORA_COMPUTE_DTYPES"):
+        comfy.model_management.LORA_COMPUTE_DTYPES[comfy.model_management.get_torch_device()] = torch.float32
 
 
 def switch_on_dynamic_vram(windows: bool) -> None:

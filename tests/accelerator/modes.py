@@ -25,6 +25,7 @@ class Mode:
     device: str | None = "cuda"  # None: the CPU
     environment: dict[str, str] = field(default_factory=dict)
     tolerance: float = compare.FLOAT32
+    refusal: str | None = None  # what an error begins with that the device has to raise
     since: tuple[int, int] = (0, 3)  # the oldest host that can be so
 
 
@@ -40,7 +41,7 @@ MODES = (
     Mode("dynamic", environment={"AIMDO": "1"}, since=(0, 29)),
     Mode("dynamic-windows", environment={"AIMDO": "win"}, since=(0, 29)),
     Mode("xpu", device="xpu"),
-    Mode("mps", device="mps"),
+    Mode("mps", device="mps", refusal=r"TypeError: Cannot convert a MPS Tensor to Float8"),
     Mode("rocm", device="rocm"),
 )
 

@@ -17,7 +17,7 @@ def test_every_case_is_as_on_the_cpu(mode, build_device, request, folder, host_v
         pytest.skip(f"ComfyUI {host_version} has no dynamic VRAM; it is there from {'.'.join(map(str, mode.since))} on")
     build_device(mode.device)
     expected = request.getfixturevalue("on_cpu")  # late, for it takes a minute
-    cells = compare.compare(modes.run(mode, folder), expected, mode.tolerance)
+    cells = compare.compare(modes.run(mode, folder), expected, mode.tolerance, mode.refusal)
     matrix[mode.name] = cells
     failed = [f"{case}: {cell}" for case, cell in cells.items() if not cell.is_good]
     assert not failed, "\n".join([f"{len(failed)} of {len(cells)} cases", *failed])
