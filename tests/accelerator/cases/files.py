@@ -19,6 +19,8 @@ from .pack import control_net, random_models
 
 FOLDER = Path(folder_paths.models_dir)
 TINY, MID = random_models.TINY, random_models.MID
+#: A UNet for the tiny encoder whose matrices have more than 16 KB, below which hosts treat a layer in another way.
+WIDER = random_models.Sizes(channels=(64, 128, 256), depth=(1, 1))
 TOWER_WIDTH = 64  # of the small vision tower
 SDXL_LABEL_WIDTH = 2816
 
@@ -128,7 +130,21 @@ def face_adapter() -> StateDict:
 
 @safetensors
 def unet_lora() -> StateDict:
-    pairs = random_pairs(random_models.random_unet(TINY))
+    return random_unet_lora(TINY)
+
+
+@safetensors
+def wider_unet() -> StateDict:
+    return random_models.random_unet(WIDER).state_dict()
+
+
+@safetensors
+def wider_unet_lora() -> StateDict:
+    return random_unet_lora(WIDER)
+
+
+def random_unet_lora(sizes: random_models.Sizes) -> StateDict:
+    pairs = random_pairs(random_models.random_unet(sizes))
     return written(pairs, "unet.{}".format, ".lora.down.weight", ".lora.up.weight")
 
 

@@ -70,8 +70,8 @@ def load_vae():
     return comfy.sd.VAE(sd=load_file(files.vae()))
 
 
-def with_lora(model, strength: float = 1.0):
-    return lora.apply_lora(model, None, files.unet_lora(), strength, 1.0)[0]
+def with_lora(model, strength: float = 1.0, file=files.unet_lora):
+    return lora.apply_lora(model, None, file(), strength, 1.0)[0]
 
 
 # ---- latents
