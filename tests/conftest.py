@@ -95,6 +95,15 @@ def device() -> str:
     return DEVICE
 
 
+@pytest.fixture
+def host_defaults(monkeypatch) -> None:
+    """The precisions that the host chooses where nobody asks it for one, as the tests do on an accelerator."""
+    from comfy.cli_args import args
+
+    for part in ("unet", "vae", "text_enc"):
+        monkeypatch.setattr(args, f"fp32_{part}", False)
+
+
 @pytest.fixture(scope="session")
 def tokenizer_file() -> Path:
     """ChatGLM3's real tokenizer.model; third-party data, so it is not part of the repository."""

@@ -216,7 +216,7 @@ def test_a_control_lora_is_the_unet_with_its_differences(host, unet, model, tmp_
     lora = random_control_lora(weights)
     save_file(lora, tmp_path / "lora.safetensors")
     whole = dict(weights)
-    base = model.model.diffusion_model.state_dict()
+    base = {key: tensor.cpu() for key, tensor in model.model.diffusion_model.state_dict().items()}
     for key in weights:
         name = key.removesuffix(".weight")
         if f"{name}.up" in lora and not key.startswith("label_emb.0.0."):

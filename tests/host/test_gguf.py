@@ -44,7 +44,7 @@ def test_its_values_are_computed_with(loaders, tmp_path, kind):
 
 
 @pytest.mark.parametrize("weight_dtype", ["default", "int8", "int4"])
-def test_it_is_kept_in_any_storage(loaders, tmp_path, weight_dtype):
+def test_it_is_kept_in_any_storage(loaders, tmp_path, host_defaults, weight_dtype):
     path, _ = write(tmp_path / "encoder.gguf", "Q8_0")
     clip = loaders.load_text_encoder(path, weight_dtype)
     weight = clip.cond_stage_model.transformer.encoder.layers[0].mlp.dense_4h_to_h.weight

@@ -46,10 +46,10 @@ def test_what_is_applied_to_a_model_does_not_reach_its_file_or_another_model(loa
     weight = other.model.diffusion_model.encoder_hid_proj.weight.clone()
     model.add_patches({key: ("diff", (torch.ones_like(weight),))}, 1.0)
     model.patch_model(model.load_device)
-    assert torch.allclose(model.model.diffusion_model.encoder_hid_proj.weight, weight + 1)
+    assert torch.allclose(model.model.diffusion_model.encoder_hid_proj.weight.cpu(), weight.cpu() + 1)
     assert torch.equal(other.model.diffusion_model.encoder_hid_proj.weight, weight)
     model.unpatch_model()
-    assert torch.equal(model.model.diffusion_model.encoder_hid_proj.weight, weight)
+    assert torch.equal(model.model.diffusion_model.encoder_hid_proj.weight.cpu(), weight.cpu())
     with torch.no_grad():
         model.model.diffusion_model.encoder_hid_proj.weight.zero_()
     assert hashlib.sha256(file.read_bytes()).digest() == before

@@ -38,7 +38,7 @@ def assert_equal(found, expected) -> None:
     assert type(found.model) is type(expected.model)
     found, expected = found.model.state_dict(), expected.model.state_dict()
     assert found.keys() == expected.keys()
-    assert [key for key in found if not torch.equal(found[key], expected[key])] == []
+    assert [key for key in found if not torch.equal(found[key].cpu(), expected[key].cpu())] == []
     assert [key for key in found if found[key].dtype != expected[key].dtype] == []
 
 
