@@ -27,6 +27,7 @@ class Cell:
 
     error: float  # relative, L2, the largest of the case's tensors; infinite for another shape, NaN where it raised
     bound: float
+    tensor: str = ""  # which one that is, where there are several
     reason: str = ""  # what it raised
     is_refused: bool = False  # it raised what it has to
 
@@ -39,7 +40,8 @@ class Cell:
         return "refused" if self.is_refused else "raised" if self.reason else f"{self.error:.1e}"
 
     def __str__(self) -> str:
-        return self.reason or f"relative error {self.error:.1e}, at most {self.bound:.0e} is allowed"
+        place = f" in {self.tensor!r}" if self.tensor else ""
+        return self.reason or f"relative error {self.error:.1e}{place}, at most {self.bound:.0e} is allowed"
 
 
 def bound_of(case: str, tolerance: float) -> float:
@@ -62,12 +64,13 @@ def compare(
     for case, tensors in expected.items():
         bound, ours = bound_of(case, tolerance), found.get(case, "did not run")
         if isinstance(tensors, str):
-            cells[case] = Cell(math.nan, bound, f"on the CPU: {tensors}")
+            cells[case] = Cell(math.nan, bound, reason=f"on the CPU: {tensors}")
         elif isinstance(ours, str):
-            cells[case] = Cell(math.nan, bound, ours, bool(refusal and re.match(refusal, ours)))
+            is_refused = bool(refusal and re.match(refusal, ours))
+            cells[case] = Cell(math.nan, bound, reason=ours, is_refused=is_refused)
         else:
-            error = max(relative_error(ours[name], tensor) for name, tensor in tensors.items())
-            cells[case] = Cell(error, bound)
+            error, name = max((relative_error(ours[name], tensor), name) for name, tensor in tensors.items())
+            cells[case] = Cell(error, bound, name)
     return cells
 
 
