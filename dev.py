@@ -831,7 +831,8 @@ def run_hosts(args: argparse.Namespace) -> int:
             for suite in suites:
                 with progress.step(f"{suite} on {version}") as step:
                     done.append(run_suite(setup, step, version, environment, suite, options, args.again))
-                hosts.record(ROOT / "docs", done[-1:])
+                with setup_lock():  # several of these may run at a time, each on other hosts
+                    hosts.record(ROOT / "docs", done[-1:])
         except (SetupError, OSError) as error:
             print(f"\n{folder}: {error}", file=sys.stderr)
             faults.append(folder)
