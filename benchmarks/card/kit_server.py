@@ -29,7 +29,9 @@ def real_server():
     spec = importlib.util.spec_from_file_location("dev", ROOT / "dev.py")
     dev = importlib.util.module_from_spec(spec)
     sys.modules["dev"] = dev
+    sys.path.insert(0, str(ROOT))  # where dev.py finds devtools; not for longer, since the host has a nodes.py as well
     spec.loader.exec_module(dev)
+    sys.path.remove(str(ROOT))
     sys.path.insert(0, str(ROOT / "tests"))
     import conftest  # noqa: F401 - the pack's name, for servers.py; tests/server has a conftest.py too
 

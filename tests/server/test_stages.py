@@ -86,11 +86,15 @@ def test_an_interrupt_ends_the_loading_of_an_encoder(server, large_encoder):
     clip = graph.add("KolorsChatGLM3Loader", text_encoder_name=large_encoder, weight_dtype="int4")
     prompt = graph.add("KolorsPromptEncode", clip=clip, text="a")
     graph.add("KolorsConditioningSave", conditioning=prompt, filename_prefix="conditioning/never", precision="fp32")
-    prompt_id = server.queue(graph)
-    wait_until_running(server, prompt_id)
-    server.request("/interrupt", {"prompt_id": prompt_id})
-    entry = server.wait(prompt_id)
-    assert messages(entry)["execution_interrupted"]["node_type"] == "KolorsChatGLM3Loader"
+    for _ in range(3):  # on a busy machine the request may come when all is over
+        prompt_id = server.queue(graph)
+        wait_until_running(server, prompt_id)
+        server.request("/interrupt", {"prompt_id": prompt_id})
+        found = messages(server.wait(prompt_id))
+        if "execution_interrupted" in found:
+            break
+        server.free()
+    assert found["execution_interrupted"]["node_type"] == "KolorsChatGLM3Loader"
     server.run(graph)  # and loads the next time
     assert list((server.base / "output/conditioning").glob("never*"))
 
