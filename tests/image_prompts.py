@@ -47,14 +47,18 @@ def reference_tower() -> CLIPVisionModelWithProjection:
 
 
 def host_tower(folder: Path, **changes):
-    """The same tower as the stock CLIPVisionLoader's CLIP_VISION; `changes` make one of another shape, unfilled."""
+    """The same tower as the stock CLIPVisionLoader's CLIP_VISION; `changes` make one of another shape, of zeros."""
     import comfy.clip_vision
 
     config = folder / "tower.json"
     config.write_text(json.dumps(TOWER | changes))
     tower = comfy.clip_vision.ClipVisionModel(str(config))
-    if not changes:
-        tower.load_sd({key: tensor.clone() for key, tensor in reference_tower().state_dict().items()})
+    if changes:
+        weights = CLIPVisionModelWithProjection(CLIPVisionConfig(**TOWER | changes)).state_dict()
+        weights = {key: torch.zeros_like(tensor) for key, tensor in weights.items()}
+    else:
+        weights = {key: tensor.clone() for key, tensor in reference_tower().state_dict().items()}
+    tower.load_sd(weights)
     return tower
 
 

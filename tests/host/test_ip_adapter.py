@@ -433,9 +433,7 @@ def test_a_tower_of_another_size_is_named(host, adapter, tmp_path):
     with pytest.raises(KolorsError, match=r"sees 224 pixels .* expect 336"):
         host.ip_adapter.encode_images(adapter, host_tower(tmp_path, image_size=224), picture())
     with pytest.raises(KolorsError, match=r"plus-0.safetensors .* reads CLIP states 64 wide; .* gives 128"):
-        wide = host_tower(tmp_path, hidden_size=128)
-        wide.load_sd({key: torch.zeros_like(tensor) for key, tensor in wide.get_sd().items()})
-        host.ip_adapter.encode_images(adapter, wide, picture())
+        host.ip_adapter.encode_images(adapter, host_tower(tmp_path, hidden_size=128), picture())
 
 
 def test_the_wrong_node_for_an_adapter_is_named(host, adapter, face, tower):
