@@ -91,9 +91,7 @@ class KolorsUNet(TextProjection, UNetModel):
         """Take over what fits as it is: the tensors of a mapped file stay mapped, and are read where they are used."""
         if assign or comfy.model_management.force_channels_last():  # no copy, as newer hosts ask; a copy in any case
             return super().load_state_dict(state_dict, strict, assign)
-        like = next(
-            self.parameters()
-        )  # in its dtype and place is the whole network, layers without tensors yet as well
+        like = next(self.parameters())  # in its dtype and place are all, the layers that have no tensors yet as well
         fitting = {
             key: tensor.to(like) if type(tensor) is Tensor else tensor  # GGUF's classes know
             for key, tensor in state_dict.items()
