@@ -52,6 +52,17 @@ def core_patcher() -> type:
     return getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
 
 
+def forget_schedule(patcher, *options) -> None:
+    """Let a patcher forget the table of the noise schedule that it has just loaded; called by it after each loading.
+
+    Dynamic VRAM (0.16 to 0.33, the newest seen) notes buffers by name and puts them back at the next loading, when
+    another schedule may stand in the model: that one would get this one's table.
+    """
+    if hasattr(patcher, "backup_buffers"):
+        for key in [key for key in patcher.backup_buffers if key.startswith("model_sampling.")]:
+            del patcher.backup_buffers[key]
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error is too little memory, whatever its type: MPS raises a RuntimeError, CUDA an AcceleratorError.
 

@@ -60,6 +60,7 @@ def load_unet(path: str, weight_dtype: str = "default", **dynamic):
     model = compat.load_diffusion_model_state_dict(dict(unet), options, metadata, **dynamic)
     if model is None:  # the host knows no network of such tensors
         raise _does_not_add_up(path)
+    model.add_callback(CallbacksMP.ON_LOAD, compat.forget_schedule)
     compat.allow_reloading(model, load_unet, path, weight_dtype)
     log_load("UNet", path, model.model.get_dtype(), model.model_size(), started)
     return model
@@ -175,6 +176,7 @@ def load_checkpoint(path: str, **dynamic):
         model, clip, vae, _ = comfy.sd.load_state_dict_guess_config(
             checkpoint, output_clip=find_chatglm3(rest) is not None, metadata=metadata, **dynamic
         )
+    model.add_callback(CallbacksMP.ON_LOAD, compat.forget_schedule)
     if clip is not None:
         clip.patcher.add_callback(CallbacksMP.ON_LOAD, keep_patches)
     for index, part in enumerate((model, clip and clip.patcher, getattr(vae, "patcher", None))):

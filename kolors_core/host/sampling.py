@@ -9,9 +9,11 @@ import comfy.supported_models
 import comfy.utils
 import latent_preview
 import torch
+from comfy.patcher_extension import CallbacksMP
 
 from .. import samplers, schedule
 from ..errors import KolorsError, check_numbers, log
+from . import compat
 from .unet import KolorsConfig, KolorsSampling
 
 #: The solver of each preset: the host's own by name where it has an equal one.
@@ -124,8 +126,18 @@ def sample(model, seed, steps, cfg, preset, positive, negative, latent, denoise)
 def set_sampling(model, name: str):
     """A clone of `model` with the noise schedule of "kolors" or of "sdxl" (1000 steps, for SDXL's few-step LoRAs)."""
     settings = {"kolors": KolorsConfig, "sdxl": comfy.supported_models.SDXL}[name]
+    sampling = (KolorsSampling if name == "kolors" else SDXLSampling)(settings)
+    table = sampling.sigmas.clone()
+
+    def keep_table(patcher, *options):
+        """Undo what `compat.forget_schedule` prevents where a MODEL was loaded by another pack or by the host."""
+        if patcher.model.model_sampling is sampling:
+            sampling.set_sigmas(table.to(sampling.sigmas))
+            compat.forget_schedule(patcher)
+
     clone = model.clone()
-    clone.add_object_patch("model_sampling", (KolorsSampling if name == "kolors" else SDXLSampling)(settings))
+    clone.add_object_patch("model_sampling", sampling)
+    clone.add_callback(CallbacksMP.ON_LOAD, keep_table)
     return clone
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import dynamic_vram
 import pytest
 import torch
-from comfyui_kolors.demo.random_models import MID, random_chatglm3, random_tokenizer
+from comfyui_kolors.demo.random_models import MID, TINY, random_chatglm3, random_tokenizer, random_unet
 from comfyui_kolors.kolors_core.quantization import dequantize
 from comfyui_kolors.kolors_core.tokenizer import ChatGLM3Tokenizer
 from reference import relative_error
@@ -68,6 +68,52 @@ def packed(request, tmp_path):
 def output(layer, weight=None):
     x = torch.randn(1, 3, layer.in_features, generator=torch.Generator().manual_seed(1))
     return layer(x) if weight is None else torch.nn.functional.linear(x, weight)
+
+
+@pytest.fixture(params=["the pack", "the host"])
+def unet(request, tmp_path):
+    """A MODEL and who loaded it."""
+    from comfy.model_patcher import ModelPatcher
+    from comfyui_kolors.kolors_core.host import loaders, unet
+
+    unet.register()
+    path = str(tmp_path / "unet.safetensors")
+    save_file(random_unet(TINY).state_dict(), path)
+    model = loaders.load_unet(path)
+    if request.param == "the host":
+        model = ModelPatcher(model.model, model.load_device, model.offload_device)
+    return model, request.param
+
+
+def test_schedules_in_turn_keep_their_tables(unet):
+    """Dynamic VRAM puts the buffers that it noted by name into what stands there at the next loading."""
+    from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
+    from comfyui_kolors.kolors_core.host import sampling
+
+    model, loaded_by = unet
+    models = [model, sampling.set_sampling(model, "sdxl")]
+    if loaded_by == "the pack":
+        models.append(ModelSamplingDiscrete().patch(model, "lcm", False)[0])
+    tables = [each.get_model_object("model_sampling").sigmas.clone() for each in models]
+    noted = {}
+    for each, table in [*zip(models, tables), *zip(models, tables)]:
+        load_as_under_dynamic_vram(each, noted)
+        assert torch.equal(each.model.model_sampling.sigmas, table)
+
+
+def load_as_under_dynamic_vram(patcher, noted):
+    """What the dynamic patcher, which needs an accelerator, does with object patches and buffers."""
+    from comfy.patcher_extension import CallbacksMP
+
+    patcher.unpatch_model(unpatch_weights=False)
+    patcher.patch_model(load_weights=False)
+    for key in list(noted):
+        name, _, buffer = key.rpartition(".")
+        patcher.model.get_submodule(name).register_buffer(buffer, noted.pop(key))
+    noted.update(patcher.model.named_buffers())
+    patcher.backup_buffers = noted
+    for callback in patcher.get_all_callbacks(CallbacksMP.ON_LOAD):
+        callback(patcher, None, 0, False, False)
 
 
 def waiting_patch(patched):

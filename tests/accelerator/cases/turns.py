@@ -5,11 +5,12 @@ from __future__ import annotations
 import comfy.model_management
 import comfy.sample
 import torch
+from comfy_extras import nodes_model_advanced
 from torch import Tensor
 
 from . import files
 from .pack import sampling
-from .parts import CFG, clip, draw, empty_latent, encode, half_mask, load, prompts, with_picture
+from .parts import CFG, clip, draw, draw_stock, empty_latent, encode, half_mask, load, prompts, with_picture
 
 
 def in_turn() -> dict[str, Tensor]:
@@ -65,7 +66,24 @@ def interrupt_at_second_step(model) -> None:
     raise AssertionError("not interrupted")
 
 
+def schedules_in_turn() -> dict[str, Tensor]:
+    """Schedules of the pack and of the host on one model, which the host loads once."""
+    model = load()
+    models = {
+        "kolors": model,
+        "sdxl": sampling.set_sampling(model, "sdxl"),
+        "lcm": nodes_model_advanced.ModelSamplingDiscrete().patch(model, "lcm", False)[0],
+    }
+    found = {}
+    for turn in range(2):
+        found |= {f"{name} {turn}": draw_stock(models[name]) for name in models}
+    for name in models:
+        assert torch.equal(found[f"{name} 0"], found[f"{name} 1"]), f"{name} is not repeated"
+    return found
+
+
 CASES = {
+    "schedules in turn": schedules_in_turn,
     "two models in turn": in_turn,
     "unloaded and again": unloaded,
     "interrupted and again": interrupted,
