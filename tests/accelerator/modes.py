@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -27,6 +28,10 @@ class Mode:
     tolerance: float = compare.FLOAT32
     refusal: str | None = None  # what an error begins with that the device has to raise
     since: tuple[int, int] = (0, 3)  # the oldest host that can be so
+
+    def can_be_on(self, version: str) -> bool:
+        """version: of the host."""
+        return tuple(map(int, re.findall(r"\d+", version)[:2])) >= self.since
 
 
 CPU = Mode("cpu", ("--cpu",), device=None)
