@@ -512,6 +512,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--dtype", choices=NAMES.values(), help="default: fp16, on a CPU fp32")
     parser.add_argument("--results", type=_sides.Path, help="where to (default: benchmarks/results)")
     args = parser.parse_args(arguments)
+    _sides.conftest.leave_precision_to_host()
     device = Device()
     if device.module is None and not args.small:
         print("No accelerator found: nothing was measured. --small runs everything at a tiny size on the CPU.")

@@ -66,6 +66,17 @@ def _enter_host() -> str:
     return kind
 
 
+def leave_precision_to_host() -> None:
+    """Take back float32 where `_enter_host` chose it; for what is measured as users run it."""
+    import torch
+    from comfy.cli_args import args
+    from comfyui_kolors.devtools import start_options
+
+    for option in start_options.float32(start_options.given()):
+        setattr(args, option.removeprefix("--").replace("-", "_"), False)
+    torch.backends.cudnn.allow_tf32 = True  # as torch begins
+
+
 sys.path.insert(0, str(Path(__file__).parent))  # for client.py
 _load_alias()
 DEVICE = _enter_host() if COMFYUI else "cpu"

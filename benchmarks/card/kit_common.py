@@ -131,8 +131,10 @@ def enter_host(**flags):
     The device is CUDA where there is one and KIT_DEVICE is not "cpu". Returns it as a torch.device.
     """
     sys.path.insert(0, str(ROOT / "tests"))
-    import conftest  # noqa: F401
+    import conftest
     from comfy.cli_args import args
+
+    conftest.leave_precision_to_host()
 
     if os.environ.get("KIT_DEVICE") == "cpu":
         args.cpu = True

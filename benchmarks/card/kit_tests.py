@@ -23,7 +23,6 @@ from kit_common import OUT, ROOT, WORK, Report, left, say
 #: tests/server without what has nothing to do with the device (files, texts, migration), the most telling first.
 SERVER = "server_starts miniature stages models control_net ip_adapter lora text_encoder sampling sampler_bridge"
 SERVER += " stock_models prompts changed_files"
-EXACT = os.environ.get("KIT_EXACT", "1")
 
 
 def main() -> None:
@@ -60,7 +59,7 @@ def start(name: str, tests: list[str], workers: int) -> subprocess.Popen:
     folder = WORK / f"tmp-{name}"
     folder.mkdir(exist_ok=True)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(folder)}
-    environment |= {"KIT_RESULTS": str(WORK / f"tests-{name}.json"), "KIT_EXACT": EXACT if name == "host" else "0"}
+    environment |= {"KIT_RESULTS": str(WORK / f"tests-{name}.json")}
     print("----", " ".join(command), flush=True)
     return subprocess.Popen(command, cwd=ROOT, env=environment)
 
