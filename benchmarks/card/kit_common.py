@@ -131,6 +131,10 @@ def enter_host(**flags):
     The device is CUDA where there is one and KIT_DEVICE is not "cpu". Returns it as a torch.device.
     """
     sys.path.insert(0, str(ROOT / "tests"))
+    if os.environ.get("KIT_DYNAMIC") == "1" and os.environ.get("KIT_DEVICE") != "cpu":
+        import comfy_aimdo.control
+
+        comfy_aimdo.control.init()  # before the host is imported: comfy_aimdo keeps the library then
     import conftest
     from comfy.cli_args import args
 
@@ -160,7 +164,6 @@ def start_dynamic_vram(device) -> None:
     import comfy.model_patcher
     import comfy_aimdo.control
 
-    comfy_aimdo.control.init()
     if not comfy_aimdo.control.init_device(device.index or 0):
         raise SystemExit("comfy-aimdo does not work here, so that there is no dynamic VRAM")
     comfy.model_patcher.CoreModelPatcher = comfy.model_patcher.ModelPatcherDynamic
