@@ -1,9 +1,9 @@
 """ComfyUI-Kolors: the bilingual text-to-image model Kolors as an ordinary ComfyUI model."""
 
-from .kolors_core.host import paths, replacements, unet
+from .kolors_core.host import model_files, replacements, unet
 from .nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 
-paths.register()
+model_files.register()
 unet.register()
 replacements.register()
 

@@ -128,7 +128,7 @@ def random_unet(sizes: Sizes, dtype: torch.dtype, place: torch.device):
 
 
 def encoder_config(sizes: Sizes, rows: int):
-    from comfyui_kolors.kolors_core.chatglm3 import ChatGLM3Config
+    from comfyui_kolors.kolors_core.networks.chatglm3 import ChatGLM3Config
 
     return ChatGLM3Config(rows, sizes.hidden, sizes.layers, sizes.head_dim, sizes.groups, sizes.ffn)
 
@@ -136,7 +136,7 @@ def encoder_config(sizes: Sizes, rows: int):
 @torch.no_grad()
 def random_encoder(config, dtype: torch.dtype, plain: torch.dtype, bits: int | None, place: torch.device):
     """Our encoder with matrices of `dtype` or packed in `bits`; values of a spread that does not grow by layer."""
-    from comfyui_kolors.kolors_core.host.encoder_weights import Storage
+    from comfyui_kolors.kolors_core.host.text_encoder.storage import Storage
 
     encoder = Storage(torch.int8 if bits else dtype, plain, bits).build(config).to_empty(device=place)
     for name, tensor in encoder.state_dict().items():
@@ -174,7 +174,8 @@ class Unets:
     @classmethod
     def build(cls, sizes: Sizes, dtype: torch.dtype, device: Device) -> Unets:
         """Made on the device, never on disk."""
-        from comfyui_kolors.kolors_core.host import compat, loaders
+        from comfyui_kolors.kolors_core.host import compat
+        from comfyui_kolors.kolors_core.host import unet_file as loaders
         from reference import build_pipeline, build_scheduler
 
         reference = random_unet(sizes, dtype, device.torch)
@@ -314,7 +315,7 @@ class Bench:
 
         diffusers' has the tensors of the unpacked one. Packed are random integers, which nothing is compared with.
         """
-        from comfyui_kolors.kolors_core.quantization import BITS
+        from comfyui_kolors.kolors_core.networks.quantization import BITS
 
         config = encoder_config(self.sizes, VOCABULARY[self.small])
         found = self.measure_storage(config, None)
@@ -325,7 +326,7 @@ class Bench:
 
     def measure_storage(self, config, bits: int | None) -> dict[str, dict[str, float]]:
         """The encoder packed in so many bits; unpacked where there are none, which diffusers' is compared with."""
-        from comfyui_kolors.kolors_core.chatglm3 import encode_prompts
+        from comfyui_kolors.kolors_core.networks.chatglm3 import encode_prompts
 
         ids, place = PROMPT, self.device.torch
         encoder = random_encoder(config, self.dtype, self.dtype, bits, place)

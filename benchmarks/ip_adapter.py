@@ -11,8 +11,8 @@ import _sides  # noqa: F401 - before torch, whose threads it sets
 from _report import Curve, argument_parser, plot, save, table
 from _sides import MID, Sides, build, check_equal, random_models, random_prompts, sample, sample_reference
 from _timing import compare
-from comfyui_kolors.kolors_core.host import ip_adapter
-from comfyui_kolors.kolors_core.vision import to_pil
+from comfyui_kolors.kolors_core.host.ip_adapter import adapter as ip_adapter
+from comfyui_kolors.kolors_core.networks.vision import to_pil
 from image_prompts import TOWER, host_tower, picture, reference_pipeline
 from safetensors.torch import save_file
 

@@ -21,7 +21,7 @@ from _report import argument_parser, save, table
 from _sides import CFG, MID, SEED, WORDS, Prompts, Sides, build, check_equal, sample, sample_reference
 from _timing import HEADINGS, Cost, compare
 from comfyui_kolors.kolors_core.host import unet
-from comfyui_kolors.kolors_core.host.conditioning import encode_prompt
+from comfyui_kolors.kolors_core.host.text_encoder.conditioning import encode_prompt
 from load import load_text_encoder, load_unet, write_files
 from reference import build_pipeline, build_scheduler
 

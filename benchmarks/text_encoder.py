@@ -18,10 +18,10 @@ from _alone import run_alone, settle
 from _report import Curve, argument_parser, plot, save, table
 from _timing import Cost, alternate, compare
 from comfyui_kolors.demo.random_models import TINY, Sizes, random_chatglm3, random_tokenizer
-from comfyui_kolors.kolors_core.chatglm3 import ChatGLM3Config, encode_prompts
-from comfyui_kolors.kolors_core.host import loaders
-from comfyui_kolors.kolors_core.host.encoder_weights import Storage, choose, convert
-from comfyui_kolors.kolors_core.quantization import BITS, quantize
+from comfyui_kolors.kolors_core.host import unet_file as loaders
+from comfyui_kolors.kolors_core.host.text_encoder.storage import Storage, choose, convert
+from comfyui_kolors.kolors_core.networks.chatglm3 import ChatGLM3Config, encode_prompts
+from comfyui_kolors.kolors_core.networks.quantization import BITS, quantize
 from reference import build_chatglm3, encode, relative_error
 from safetensors.torch import save_file
 

@@ -1,6 +1,6 @@
 """The node that reads ControlNets; the host's own nodes apply them."""
 
-from ..kolors_core.host import control_net, paths
+from ..kolors_core.host import control_net, model_files
 
 
 class KolorsControlNetLoader:
@@ -32,7 +32,7 @@ class KolorsControlNetLoader:
         return {
             "required": {
                 "control_net_name": (
-                    paths.list_files("controlnet"),
+                    model_files.list_files("controlnet"),
                     {
                         "tooltip": "The ControlNet in models/controlnet: of Kolors (Canny, Depth, Pose; 2.5 GB each), "
                         "or of SDXL."
@@ -52,7 +52,7 @@ class KolorsControlNetLoader:
 
     @classmethod
     def IS_CHANGED(cls, control_net_name, **kwargs):
-        return paths.fingerprint("controlnet", control_net_name)
+        return model_files.fingerprint("controlnet", control_net_name)
 
     def load(self, control_net_name, model=None):
-        return (control_net.load_control_net(paths.resolve("controlnet", control_net_name), model),)
+        return (control_net.load_control_net(model_files.resolve("controlnet", control_net_name), model),)

@@ -1,6 +1,7 @@
 """Nodes of the IP-Adapters: a picture, or a face, as part of the prompt."""
 
-from ..kolors_core.host import face, image_attention, ip_adapter, paths
+from ..kolors_core.host import model_files
+from ..kolors_core.host.ip_adapter import adapter, attention, face
 
 SHARE = {"min": 0.0, "max": 1.0, "step": 0.01, "round": 0.001}
 
@@ -47,7 +48,7 @@ def _apply_inputs(weight: float, image: str) -> dict:
         },
         "optional": {
             "weight_type": (
-                list(image_attention.WEIGHT_TYPES),
+                list(attention.WEIGHT_TYPES),
                 {
                     "default": "linear",
                     "tooltip": "Which parts of the model see the picture: linear all alike; ease in the first ones "
@@ -107,7 +108,7 @@ class KolorsIPAdapterLoader:
         return {
             "required": {
                 "ipadapter_name": (
-                    paths.list_files("ipadapter"),
+                    model_files.list_files("ipadapter"),
                     {
                         "tooltip": "The adapter in models/ipadapter, for example ip_adapter_plus_general.bin "
                         "(1.0 GB) or ipa-faceid-plus.bin (2.4 GB)."
@@ -118,10 +119,10 @@ class KolorsIPAdapterLoader:
 
     @classmethod
     def IS_CHANGED(cls, ipadapter_name):
-        return paths.fingerprint("ipadapter", ipadapter_name)
+        return model_files.fingerprint("ipadapter", ipadapter_name)
 
     def load(self, ipadapter_name):
-        return (ip_adapter.load_ip_adapter(paths.resolve("ipadapter", ipadapter_name)),)
+        return (adapter.load_ip_adapter(model_files.resolve("ipadapter", ipadapter_name)),)
 
 
 class KolorsIPAdapterApply:
@@ -174,11 +175,11 @@ class KolorsIPAdapterApply:
         attn_mask=None,
         image_batch="combine",
     ):
-        if not ip_adapter.counts(weight, start_at, end_at, attn_mask):
+        if not adapter.counts(weight, start_at, end_at, attn_mask):
             return (model,)
-        tokens = ip_adapter.encode_images(ipadapter, clip_vision, image, image_negative)
+        tokens = adapter.encode_images(ipadapter, clip_vision, image, image_negative)
         one_each = image_batch == "one per latent"
-        return (ip_adapter.apply(model, ipadapter, tokens, weight, start_at, end_at, weight_type, attn_mask, one_each),)
+        return (adapter.apply(model, ipadapter, tokens, weight, start_at, end_at, weight_type, attn_mask, one_each),)
 
 
 class KolorsFaceIDApply:
@@ -260,10 +261,10 @@ class KolorsFaceIDApply:
         face.check_adapter(ipadapter)
         if face_embedding is None:
             face_embedding, image = face.find_faces(image, face_analysis)
-        if not ip_adapter.counts(weight, start_at, end_at, attn_mask):
+        if not adapter.counts(weight, start_at, end_at, attn_mask):
             return (model, face_embedding, image)
         negative = None if image_negative is None else face.find_faces(image_negative, face_analysis)
         tokens = face.encode_faces(ipadapter, clip_vision, (face_embedding, image), negative)
         one_each = image_batch == "one per latent"
-        model = ip_adapter.apply(model, ipadapter, tokens, weight, start_at, end_at, weight_type, attn_mask, one_each)
+        model = adapter.apply(model, ipadapter, tokens, weight, start_at, end_at, weight_type, attn_mask, one_each)
         return (model, face_embedding, image)

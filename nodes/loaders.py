@@ -1,6 +1,7 @@
 """Nodes that read files."""
 
-from ..kolors_core.host import encoder_weights, loaders, paths
+from ..kolors_core.host import model_files, unet_file
+from ..kolors_core.host.text_encoder import storage
 
 
 class KolorsUNETLoader:
@@ -21,14 +22,14 @@ class KolorsUNETLoader:
         return {
             "required": {
                 "unet_name": (
-                    paths.list_files("diffusion_models"),
+                    model_files.list_files("diffusion_models"),
                     {
                         "tooltip": "The Kolors UNet in models/diffusion_models or models/unet, for example "
                         "diffusion_pytorch_model.fp16.safetensors (5.2 GB); rename it freely."
                     },
                 ),
                 "weight_dtype": (
-                    ["default", *loaders.WEIGHT_DTYPES],
+                    ["default", *unet_file.WEIGHT_DTYPES],
                     {
                         "default": "default",
                         "tooltip": "How the weights are stored in memory. default lets ComfyUI choose and is best; "
@@ -41,10 +42,10 @@ class KolorsUNETLoader:
 
     @classmethod
     def IS_CHANGED(cls, unet_name, **kwargs):
-        return paths.fingerprint("diffusion_models", unet_name)
+        return model_files.fingerprint("diffusion_models", unet_name)
 
     def load(self, unet_name, weight_dtype):
-        return (loaders.load_unet(paths.resolve("diffusion_models", unet_name), weight_dtype),)
+        return (unet_file.load_unet(model_files.resolve("diffusion_models", unet_name), weight_dtype),)
 
 
 class KolorsChatGLM3Loader:
@@ -74,7 +75,7 @@ class KolorsChatGLM3Loader:
         return {
             "required": {
                 "text_encoder_name": (
-                    paths.list_files("text_encoders"),
+                    model_files.list_files("text_encoders"),
                     {
                         "tooltip": "The ChatGLM3 encoder in models/text_encoders, models/clip or models/LLM, "
                         "for example chatglm3-fp16.safetensors (12.5 GB), chatglm3-4bit.safetensors (3.9 GB), a .gguf "
@@ -82,7 +83,7 @@ class KolorsChatGLM3Loader:
                     },
                 ),
                 "weight_dtype": (
-                    ["default", *encoder_weights.WEIGHT_NAMES],
+                    ["default", *storage.WEIGHT_NAMES],
                     {
                         "default": "default",
                         "tooltip": "How the weights are stored in memory. default keeps what the file has "
@@ -105,11 +106,11 @@ class KolorsChatGLM3Loader:
 
     @classmethod
     def IS_CHANGED(cls, text_encoder_name, **kwargs):
-        return paths.fingerprint("text_encoders", text_encoder_name)
+        return model_files.fingerprint("text_encoders", text_encoder_name)
 
     def load(self, text_encoder_name, weight_dtype, device="default"):
-        path = paths.resolve("text_encoders", text_encoder_name)
-        return (loaders.load_text_encoder(path, weight_dtype, device),)
+        path = model_files.resolve("text_encoders", text_encoder_name)
+        return (unet_file.load_text_encoder(path, weight_dtype, device),)
 
 
 class KolorsCheckpointLoader:
@@ -134,7 +135,7 @@ class KolorsCheckpointLoader:
         return {
             "required": {
                 "ckpt_name": (
-                    paths.list_files("checkpoints"),
+                    model_files.list_files("checkpoints"),
                     {"tooltip": "A Kolors checkpoint in models/checkpoints, in SD or diffusers layout."},
                 ),
             }
@@ -142,7 +143,7 @@ class KolorsCheckpointLoader:
 
     @classmethod
     def IS_CHANGED(cls, ckpt_name):
-        return paths.fingerprint("checkpoints", ckpt_name)
+        return model_files.fingerprint("checkpoints", ckpt_name)
 
     def load(self, ckpt_name):
-        return loaders.load_checkpoint(paths.resolve("checkpoints", ckpt_name))
+        return unet_file.load_checkpoint(model_files.resolve("checkpoints", ckpt_name))

@@ -1,6 +1,6 @@
 """The node for LoRAs in the styles that the stock nodes do not read."""
 
-from ..kolors_core.host import lora, paths, progress
+from ..kolors_core.host import lora, messages, model_files
 
 STRENGTH = {"default": 1.0, "min": -10.0, "max": 10.0, "step": 0.01, "round": 0.001}
 
@@ -30,7 +30,7 @@ class KolorsLoraLoader:
             "required": {
                 "model": ("MODEL", {"tooltip": "The Kolors model; the one that comes out is a copy."}),
                 "lora_name": (
-                    paths.list_files("loras"),
+                    model_files.list_files("loras"),
                     {
                         "tooltip": "The LoRA in models/loras, for Kolors or for SDXL; .safetensors, .ckpt or .bin. An "
                         "adapter folder of PEFT reads its adapter_config.json too."
@@ -60,10 +60,10 @@ class KolorsLoraLoader:
 
     @classmethod
     def IS_CHANGED(cls, lora_name, **kwargs):
-        return paths.fingerprint("loras", lora_name)
+        return model_files.fingerprint("loras", lora_name)
 
     def load(self, model, lora_name, strength_model, strength_clip, clip=None, unique_id=None):
-        path = paths.resolve("loras", lora_name)
+        path = model_files.resolve("loras", lora_name)
         *outputs, report = lora.apply_lora(model, clip, path, strength_model, strength_clip)
-        progress.show_text(report, unique_id)
+        messages.show_text(report, unique_id)
         return tuple(outputs)

@@ -2,8 +2,9 @@
 
 import torch
 
-from ..kolors_core.host import conditioning, paths
-from ..kolors_core.prompt_file import load_conditioning, save_conditioning
+from ..kolors_core.files.conditioning import load_conditioning, save_conditioning
+from ..kolors_core.host import model_files
+from ..kolors_core.host.text_encoder import conditioning
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16}
 
@@ -123,7 +124,7 @@ class KolorsConditioningSave:
         }
 
     def save(self, conditioning, filename_prefix, precision):
-        path = paths.next_conditioning(filename_prefix)
+        path = model_files.next_conditioning(filename_prefix)
         save_conditioning(path, conditioning, PRECISIONS[precision])
         return {"ui": {"text": [str(path)]}}
 
@@ -152,7 +153,7 @@ class KolorsConditioningLoad:
         return {
             "required": {
                 "conditioning_name": (
-                    paths.list_conditionings(),
+                    model_files.list_conditionings(),
                     {"tooltip": "A file of Save Kolors Conditioning in the input or the output folder."},
                 ),
             }
@@ -160,7 +161,7 @@ class KolorsConditioningLoad:
 
     @classmethod
     def IS_CHANGED(cls, conditioning_name):
-        return paths.conditioning_fingerprint(conditioning_name)
+        return model_files.conditioning_fingerprint(conditioning_name)
 
     def load(self, conditioning_name):
-        return (load_conditioning(paths.find_conditioning(conditioning_name)),)
+        return (load_conditioning(model_files.find_conditioning(conditioning_name)),)

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 import torch
-from comfyui_kolors.kolors_core.vision import to_pil
+from comfyui_kolors.kolors_core.networks.vision import to_pil
 from image_prompts import reference_pipeline
 from reference import build_pipeline, build_scheduler, community
 from sampling_runs import prompts, run

@@ -3,8 +3,8 @@
 import gguf
 import torch
 from comfyui_kolors.demo.random_models import TINY, random_chatglm3, random_tokenizer
-from comfyui_kolors.kolors_core.gguf_file import NAMES
-from comfyui_kolors.kolors_core.tokenizer import SPECIAL_TOKENS, ChatGLM3Tokenizer
+from comfyui_kolors.kolors_core.files.gguf import NAMES
+from comfyui_kolors.kolors_core.networks.tokenizer import SPECIAL_TOKENS, ChatGLM3Tokenizer
 
 TOKENIZER = ChatGLM3Tokenizer(random_tokenizer())
 

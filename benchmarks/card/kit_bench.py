@@ -199,8 +199,8 @@ class More:
 
     def activations(self):
         """Milliseconds of a prompt by storage, with activations in float32 (as users run it) and in halves."""
-        from comfyui_kolors.kolors_core.chatglm3 import encode_prompts
-        from comfyui_kolors.kolors_core.quantization import BITS
+        from comfyui_kolors.kolors_core.networks.chatglm3 import encode_prompts
+        from comfyui_kolors.kolors_core.networks.quantization import BITS
 
         torch, gpu, place, found = self.torch, self.gpu, self.device.torch, {}
         config = gpu.encoder_config(self.bench.sizes, gpu.VOCABULARY[SMALL])

@@ -15,10 +15,12 @@ import comfy.sd
 import comfy.utils
 import torch
 from comfyui_kolors.demo import random_models as make
-from comfyui_kolors.kolors_core.host import control_net, ip_adapter, loaders, sampling
-from comfyui_kolors.kolors_core.host.conditioning import encode_prompt
-from comfyui_kolors.kolors_core.host.face import encode_faces
+from comfyui_kolors.kolors_core.host import control_net, sampling
+from comfyui_kolors.kolors_core.host import unet_file as loaders
+from comfyui_kolors.kolors_core.host.ip_adapter import adapter as ip_adapter
+from comfyui_kolors.kolors_core.host.ip_adapter.face import encode_faces
 from comfyui_kolors.kolors_core.host.lora import apply_lora
+from comfyui_kolors.kolors_core.host.text_encoder.conditioning import encode_prompt
 from control_nets import random_control_lora
 from image_prompts import TOWER, host_tower, nested, picture
 from kit_common import ROOT

@@ -105,8 +105,8 @@ class Files:
         """Integers with scales, or halves; the tokenizer is inside."""
         import torch
         from comfyui_kolors.demo.random_models import random_tokenizer
-        from comfyui_kolors.kolors_core.quantization import BITS
-        from comfyui_kolors.kolors_core.tokenizer import ChatGLM3Tokenizer
+        from comfyui_kolors.kolors_core.networks.quantization import BITS
+        from comfyui_kolors.kolors_core.networks.tokenizer import ChatGLM3Tokenizer
 
         path, half = os.environ.get("KOLORS_TOKENIZER"), torch.float16
         model = Path(path).read_bytes() if path and not SMALL else random_tokenizer()
@@ -167,7 +167,8 @@ def one(device, files, vae, card, gigabytes, storage, state):
     """A prompt from files to pixels, then another prompt with all of it loaded once."""
     import comfy.model_management as management
     import torch
-    from comfyui_kolors.kolors_core.host import loaders, sampling
+    from comfyui_kolors.kolors_core.host import sampling
+    from comfyui_kolors.kolors_core.host import unet_file as loaders
 
     tidy(device)
     card.shrink(gigabytes)

@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 from text import encode_short, tokenize
 from torch import Tensor
 
-from kolors_core.chatglm3 import ChatGLM3Config, ChatGLM3Encoder
-from kolors_core.tokenizer import ChatGLM3Tokenizer
+from kolors_core.networks.chatglm3 import ChatGLM3Config, ChatGLM3Encoder
+from kolors_core.networks.tokenizer import ChatGLM3Tokenizer
 
 NAMES = {part: f"kolors-demo-{part}.safetensors" for part in ("unet", "chatglm3", "vae", "clip-vision", "ip-adapter")}
 

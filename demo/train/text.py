@@ -12,8 +12,8 @@ from data import COLOURS, EMOJI, NEUTRAL, bare
 from torch import Tensor
 
 from demo import random_models
-from kolors_core.chatglm3 import ChatGLM3Config, ChatGLM3Encoder, pack_prompts
-from kolors_core.tokenizer import PROMPT_ROWS, SPECIAL_TOKENS, ChatGLM3Tokenizer
+from kolors_core.networks.chatglm3 import ChatGLM3Config, ChatGLM3Encoder, pack_prompts
+from kolors_core.networks.tokenizer import PROMPT_ROWS, SPECIAL_TOKENS, ChatGLM3Tokenizer
 
 HIDDEN, HEAD, GROUPS, LAYERS, FFN = 128, 32, 2, 4, 384
 

@@ -19,7 +19,9 @@ import comfy.utils
 import torch
 from torch import Tensor
 
-from ..control_net import (
+from ..errors import KolorsError
+from ..files import check_tensors, locate, read_state_dict
+from ..files.control_net_keys import (
     DIFFERENCE_MARK,
     FAMILIES,
     SDXL,
@@ -31,15 +33,13 @@ from ..control_net import (
     sd_name,
     text_width,
 )
-from ..detect import describe, diffusers_unet_layout
-from ..errors import KolorsError
-from ..files import check_tensors, locate, read_state_dict
-from . import paths
+from ..files.identify import describe, diffusers_unet_layout
+from . import model_files
+from .cpu import quick_operations
 from .expected import expected_tensors
-from .loaders import blaming, log_load
-from .quick_ops import quick_operations
+from .patched import patched_weights
 from .unet import Kolors, KolorsConfig, TextProjection
-from .weights import patched_weights
+from .unet_file import blaming, log_load
 
 #: What a ControlNet of SDXL takes from the Kolors UNet.
 TAKEN = ("label_emb.", "encoder_hid_proj.")
@@ -150,12 +150,12 @@ def load_control_net(path: str, model=None):
     if weights is None:
         raise KolorsError(
             f"{locate(path)} is {describe(state_dict)}. Expected a ControlNet of Kolors or of SDXL. "
-            f"Get {paths.SOURCES['controlnet']} ({paths.MIRRORS})."
+            f"Get {model_files.SOURCES['controlnet']} ({model_files.MIRRORS})."
         )
     if DIFFERENCE_MARK in state_dict:
         raise KolorsError(
             f"{locate(path)} holds a ControlNet as differences to the UNet it was trained on. Expected the whole "
-            f"weights. Get the full version of it, or {paths.SOURCES['controlnet']} ({paths.MIRRORS})."
+            f"weights. Get the full version of it, or {model_files.SOURCES['controlnet']} ({model_files.MIRRORS})."
         )
     weights = to_sd_names(weights)
     kind = "Kolors ControlNet"
@@ -199,7 +199,7 @@ def _check_family(weights: dict[str, Tensor], model, path: str) -> None:
     if not fits:
         raise KolorsError(
             f"{locate(path)} is a ControlNet of {describe_family(weights)}. Expected one of Kolors or of SDXL. "
-            f"Get {paths.SOURCES['controlnet']} ({paths.MIRRORS})."
+            f"Get {model_files.SOURCES['controlnet']} ({model_files.MIRRORS})."
         )
 
 
@@ -210,7 +210,7 @@ def _adapt(weights: dict[str, Tensor], model, path: str) -> dict[str, Tensor]:
     if label is None:
         raise KolorsError(
             f"{locate(path)} is a ControlNet without a label input. Expected one of Kolors or of SDXL. "
-            f"Get {paths.SOURCES['controlnet']} ({paths.MIRRORS})."
+            f"Get {model_files.SOURCES['controlnet']} ({model_files.MIRRORS})."
         )
     if model is None:
         raise KolorsError(

@@ -10,10 +10,10 @@ import comfy.sd
 import comfy.utils
 from torch import Tensor
 
-from ..detect import describe
 from ..errors import KolorsError, check_numbers, log
 from ..files import locate, read_json, read_state_dict
-from ..lora import (
+from ..files.identify import describe
+from ..files.lora_keys import (
     DOWN,
     UP,
     Converted,
@@ -24,9 +24,9 @@ from ..lora import (
     plain_name,
     read_metadata,
 )
-from ..quantization import PackedLinear
-from .loaders import blaming
+from ..networks.quantization import PackedLinear
 from .unet import Kolors
+from .unet_file import blaming
 
 UNET, ENCODER, WEIGHT = "diffusion_model.", "text_encoders.", ".weight"
 PEFT_PREFIX, PEFT_CONFIG = "base_model.model.", "adapter_config.json"

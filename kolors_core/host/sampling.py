@@ -11,8 +11,8 @@ import latent_preview
 import torch
 from comfy.patcher_extension import CallbacksMP
 
-from .. import samplers, schedule
 from ..errors import KolorsError, check_numbers, log
+from ..sampling import schedule, solvers
 from . import compat
 from .unet import KolorsConfig, KolorsSampling
 
@@ -23,8 +23,8 @@ SOLVERS = {
     "dpmpp_2m": "dpmpp_2m",
     "dpmpp_2m_karras": "dpmpp_2m",
     "dpmpp_2m_sde_karras": "dpmpp_2m_sde",
-    "unipc": samplers.sample_unipc,
-    "deis": samplers.sample_deis,
+    "unipc": solvers.sample_unipc,
+    "deis": solvers.sample_deis,
 }
 STOCHASTIC = ("euler_ancestral", "dpmpp_2m_sde_karras")
 FEW_STEPS = 15  # below, the reference takes DEIS' last step at first order
@@ -87,7 +87,7 @@ def build_sampler(preset: str, steps: int, from_noise: bool, noise_sampler=None)
     """
     solver = SOLVERS[preset]
     options = {}
-    if solver is samplers.sample_deis:
+    if solver is solvers.sample_deis:
         options["first_order_end"] = steps < FEW_STEPS
     if noise_sampler is not None and preset in STOCHASTIC:
         options["noise_sampler"] = noise_sampler

@@ -18,7 +18,7 @@ from comfy.cli_args import args
 from comfy.ldm.modules import attention
 from torch import Tensor
 
-from .quick_ops import quick_operations
+from .cpu import quick_operations
 
 # The host hands an override the functions inside its decorator.
 PYTORCH, SUB_QUADRATIC = inspect.unwrap(attention.attention_pytorch), inspect.unwrap(attention.attention_sub_quad)

@@ -23,9 +23,10 @@ from comfy.supported_models_base import ClipTarget
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ..detect import find_chatglm3, find_kolors_unet
 from ..errors import KolorsError
-from . import text_encoder, text_rows
+from ..files.identify import find_chatglm3, find_kolors_unet
+from . import text_rows
+from .text_encoder import clip
 from .text_rows import operations_for_rows
 
 SAMPLING_SETTINGS = {"beta_schedule": "linear", "linear_start": 0.00085, "linear_end": 0.014, "timesteps": 1100}
@@ -202,13 +203,13 @@ class KolorsConfig(comfy.supported_models.SDXL):
         prefix = find_chatglm3(state_dict)
         if prefix is None:
             return None
-        return ClipTarget(*text_encoder.checkpoint_target(state_dict, prefix))
+        return ClipTarget(*clip.checkpoint_target(state_dict, prefix))
 
     def process_clip_state_dict(self, state_dict):
-        return text_encoder.from_checkpoint_keys(state_dict)
+        return clip.from_checkpoint_keys(state_dict)
 
     def process_clip_state_dict_for_saving(self, state_dict):
-        return text_encoder.to_checkpoint_keys(state_dict)
+        return clip.to_checkpoint_keys(state_dict)
 
 
 def register() -> None:

@@ -23,7 +23,9 @@ UNION = Sizes(channels=(320, 320, 320), depth=(1, 1))  # the host's union layers
 @pytest.fixture(scope="module")
 def host():
     """The host side of the pack, by module."""
-    from comfyui_kolors.kolors_core.host import control_net, ip_adapter, loaders, sampling, unet
+    from comfyui_kolors.kolors_core.host import control_net, sampling, unet
+    from comfyui_kolors.kolors_core.host import unet_file as loaders
+    from comfyui_kolors.kolors_core.host.ip_adapter import adapter as ip_adapter
 
     unet.register()
     return SimpleNamespace(control_net=control_net, ip_adapter=ip_adapter, loaders=loaders, sampling=sampling)

@@ -9,8 +9,8 @@ import dynamic_vram
 import pytest
 import torch
 from comfyui_kolors.demo.random_models import MID, TINY, random_chatglm3, random_tokenizer, random_unet
-from comfyui_kolors.kolors_core.quantization import dequantize
-from comfyui_kolors.kolors_core.tokenizer import ChatGLM3Tokenizer
+from comfyui_kolors.kolors_core.networks.quantization import dequantize
+from comfyui_kolors.kolors_core.networks.tokenizer import ChatGLM3Tokenizer
 from reference import relative_error
 from safetensors.torch import save_file
 
@@ -48,7 +48,7 @@ def test_all_that_loads_a_model_passes_under_dynamic_vram():
 @pytest.fixture(params=["int8", "int4"])
 def packed(request, tmp_path):
     """A CLIP with packed layers of more than 16 KB, its layer under KEY, a clone with a LoRA, and the new values."""
-    from comfyui_kolors.kolors_core.host import loaders
+    from comfyui_kolors.kolors_core.host import unet_file as loaders
 
     tokenizer = {"spiece_model": torch.frombuffer(bytearray(TOKENIZER.model), dtype=torch.uint8)}
     save_file(random_chatglm3(MID, TOKENIZER.pieces) | tokenizer, tmp_path / "encoder.safetensors")
@@ -74,7 +74,8 @@ def output(layer, weight=None):
 def unet(request, tmp_path):
     """A MODEL and who loaded it."""
     from comfy.model_patcher import ModelPatcher
-    from comfyui_kolors.kolors_core.host import loaders, unet
+    from comfyui_kolors.kolors_core.host import unet
+    from comfyui_kolors.kolors_core.host import unet_file as loaders
 
     unet.register()
     path = str(tmp_path / "unet.safetensors")

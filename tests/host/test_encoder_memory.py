@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from comfyui_kolors.demo.random_models import MID, TINY, random_chatglm3, random_tokenizer
-from comfyui_kolors.kolors_core.tokenizer import ChatGLM3Tokenizer
+from comfyui_kolors.kolors_core.networks.tokenizer import ChatGLM3Tokenizer
 from safetensors.torch import save_file
 
 pytestmark = pytest.mark.host
@@ -19,7 +19,7 @@ TOKENIZER = ChatGLM3Tokenizer(random_tokenizer())
 
 @pytest.fixture
 def load(tmp_path):
-    from comfyui_kolors.kolors_core.host import loaders
+    from comfyui_kolors.kolors_core.host import unet_file as loaders
 
     def load(weight_dtype="default", sizes=TINY):
         state_dict = random_chatglm3(sizes, TOKENIZER.pieces)

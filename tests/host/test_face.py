@@ -7,7 +7,7 @@ import numpy
 import pytest
 import torch
 from comfyui_kolors.kolors_core.errors import KolorsError
-from comfyui_kolors.kolors_core.vision import to_pil
+from comfyui_kolors.kolors_core.networks.vision import to_pil
 from image_prompts import picture
 from PIL import Image
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.host
 @pytest.fixture
 def face(tmp_path, monkeypatch):
     import folder_paths
-    from comfyui_kolors.kolors_core.host import face
+    from comfyui_kolors.kolors_core.host.ip_adapter import face
 
     monkeypatch.setattr(folder_paths, "models_dir", str(tmp_path))
     face.load_face_analysis.cache_clear()
@@ -127,7 +127,7 @@ def test_an_analysis_of_another_node_is_used(face, monkeypatch):
 
 def test_embeddings_that_do_not_fit_are_named(face, tmp_path):
     from comfyui_kolors.demo.random_models import TINY, random_face_adapter
-    from comfyui_kolors.kolors_core.host import ip_adapter
+    from comfyui_kolors.kolors_core.host.ip_adapter import adapter as ip_adapter
     from image_prompts import TOWER, host_tower
     from safetensors.torch import save_file
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from comfyui_kolors.demo.random_models import TINY
 from comfyui_kolors.kolors_core.errors import KolorsError
-from comfyui_kolors.kolors_core.gguf_file import build_tokenizer
-from comfyui_kolors.kolors_core.tokenizer import ChatGLM3Tokenizer
+from comfyui_kolors.kolors_core.files.gguf import build_tokenizer
+from comfyui_kolors.kolors_core.networks.tokenizer import ChatGLM3Tokenizer
 from reference import build_chatglm3, encode, relative_error
 
 pytestmark = pytest.mark.host
@@ -23,7 +23,7 @@ TYPES = ("F32", "F16", "Q8_0", "Q5_0", "Q4_0", "Q4_1")
 
 @pytest.fixture(scope="module")
 def loaders():
-    from comfyui_kolors.kolors_core.host import loaders
+    from comfyui_kolors.kolors_core.host import unet_file as loaders
 
     return loaders
 
@@ -53,7 +53,7 @@ def test_it_is_kept_in_any_storage(loaders, tmp_path, host_defaults, weight_dtyp
 
 
 def test_a_matrix_may_be_read_in_parts(loaders, tmp_path, monkeypatch):
-    from comfyui_kolors.kolors_core import quantization
+    from comfyui_kolors.kolors_core.networks import quantization
 
     path, _ = write(tmp_path / "encoder.gguf", "Q4_0")
     whole = loaders.load_text_encoder(path, "int8").get_sd()

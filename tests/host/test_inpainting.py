@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from comfyui_kolors.demo.random_models import TINY, random_unet, taesd_names
-from comfyui_kolors.kolors_core.vision import to_pil
+from comfyui_kolors.kolors_core.networks.vision import to_pil
 from diffusers import AutoencoderTiny
 from image_prompts import picture
 from PIL import Image
@@ -40,7 +40,8 @@ def disc() -> torch.Tensor:
 @pytest.fixture(scope="module")
 def host():
     """The host side of the pack, by module."""
-    from comfyui_kolors.kolors_core.host import loaders, sampling, unet
+    from comfyui_kolors.kolors_core.host import sampling, unet
+    from comfyui_kolors.kolors_core.host import unet_file as loaders
 
     unet.register()
     return SimpleNamespace(loaders=loaders, sampling=sampling)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from comfyui_kolors.demo.random_models import TINY, Sizes, random_face_adapter, random_ip_adapter, random_unet
 from comfyui_kolors.kolors_core.errors import KolorsError
-from comfyui_kolors.kolors_core.vision import to_pil
+from comfyui_kolors.kolors_core.networks.vision import to_pil
 from image_prompts import (
     KWAI_KOLORS,
     NO_ORIGINAL,
@@ -33,7 +33,11 @@ def host():
     """The host side of the pack, by module."""
     from types import SimpleNamespace
 
-    from comfyui_kolors.kolors_core.host import face, image_attention, ip_adapter, loaders, sampling, unet
+    from comfyui_kolors.kolors_core.host import sampling, unet
+    from comfyui_kolors.kolors_core.host import unet_file as loaders
+    from comfyui_kolors.kolors_core.host.ip_adapter import adapter as ip_adapter
+    from comfyui_kolors.kolors_core.host.ip_adapter import attention as image_attention
+    from comfyui_kolors.kolors_core.host.ip_adapter import face
 
     unet.register()
     return SimpleNamespace(

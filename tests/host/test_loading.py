@@ -13,7 +13,8 @@ pytestmark = pytest.mark.host
 
 @pytest.fixture(scope="module")
 def loaders():
-    from comfyui_kolors.kolors_core.host import loaders, unet
+    from comfyui_kolors.kolors_core.host import unet
+    from comfyui_kolors.kolors_core.host import unet_file as loaders
 
     unet.register()
     return loaders

@@ -11,8 +11,8 @@ import pytest
 import torch
 from comfyui_kolors.demo.random_models import TINY, Sizes, random_chatglm3, random_tokenizer, random_unet
 from comfyui_kolors.kolors_core.errors import KolorsError
-from comfyui_kolors.kolors_core.lora import diffsynth_blocks
-from comfyui_kolors.kolors_core.tokenizer import ChatGLM3Tokenizer
+from comfyui_kolors.kolors_core.files.lora_keys import diffsynth_blocks
+from comfyui_kolors.kolors_core.networks.tokenizer import ChatGLM3Tokenizer
 from loras import RANK, metadata_of, old_processors, random_pairs, save, styles, theirs, written
 from reference import LATENT_TOLERANCE, TOLERANCE, build_chatglm3, encode, relative_error
 from safetensors.torch import save_file
@@ -33,7 +33,8 @@ EQUAL = 1e-6  # relative L2 among styles
 @pytest.fixture(scope="module")
 def host():
     """The host side of the pack, by module."""
-    from comfyui_kolors.kolors_core.host import loaders, lora, sampling, unet
+    from comfyui_kolors.kolors_core.host import lora, sampling, unet
+    from comfyui_kolors.kolors_core.host import unet_file as loaders
 
     unet.register()
     return SimpleNamespace(loaders=loaders, lora=lora, sampling=sampling)
@@ -280,7 +281,7 @@ def test_an_adapter_folder_on_chatglm3_equals_peft(host, model, clip, adapter_fo
 @pytest.mark.parametrize("prefix", ["text_encoder.", "text_encoders.transformer.", "lora_te_", "lora_te1_", ""])
 def test_every_prefix_of_the_text_encoder(host, model, clip, prefix):
     names = host.lora.unet_modules(model) | host.lora.encoder_modules(clip)
-    from comfyui_kolors.kolors_core.lora import convert
+    from comfyui_kolors.kolors_core.files.lora_keys import convert
 
     module = "encoder.layers.1.mlp.dense_4h_to_h"
     name = prefix + (module.replace(".", "_") if prefix.endswith("_") else module)

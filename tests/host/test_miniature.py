@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 from comfyui_kolors.demo.random_models import Sizes, random_unet
-from comfyui_kolors.kolors_core.tokenizer import ChatGLM3Tokenizer
-from comfyui_kolors.kolors_core.vision import to_pil
+from comfyui_kolors.kolors_core.networks.tokenizer import ChatGLM3Tokenizer
+from comfyui_kolors.kolors_core.networks.vision import to_pil
 from diffusers import AutoencoderTiny, KolorsPipeline
 from image_prompts import nested, picture
 from reference import TOLERANCE, build_chatglm3, build_scheduler, encode, relative_error
@@ -94,7 +94,9 @@ def host() -> SimpleNamespace:
     """The same files through our loaders and the host's own VAE."""
     import comfy.sd
     import comfy.utils
-    from comfyui_kolors.kolors_core.host import ip_adapter, loaders, sampling, unet
+    from comfyui_kolors.kolors_core.host import sampling, unet
+    from comfyui_kolors.kolors_core.host import unet_file as loaders
+    from comfyui_kolors.kolors_core.host.ip_adapter import adapter as ip_adapter
 
     unet.register()
     return SimpleNamespace(

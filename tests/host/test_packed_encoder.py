@@ -7,8 +7,8 @@ import pytest
 import torch
 from comfyui_kolors.demo.random_models import MID, TINY, random_chatglm3, random_tokenizer
 from comfyui_kolors.kolors_core.errors import KolorsError
-from comfyui_kolors.kolors_core.quantization import dequantize, quantize
-from comfyui_kolors.kolors_core.tokenizer import ChatGLM3Tokenizer
+from comfyui_kolors.kolors_core.networks.quantization import dequantize, quantize
+from comfyui_kolors.kolors_core.networks.tokenizer import ChatGLM3Tokenizer
 from reference import build_chatglm3, encode, relative_error
 from safetensors.torch import load_file, save_file
 
@@ -23,7 +23,7 @@ ERROR = {"int8": 0.06, "int4": 0.6}  # relative L2 of the context against float3
 
 @pytest.fixture(scope="module")
 def loaders():
-    from comfyui_kolors.kolors_core.host import loaders
+    from comfyui_kolors.kolors_core.host import unet_file as loaders
 
     return loaders
 
@@ -104,7 +104,7 @@ def test_any_storage_becomes_any_other(loaders, tmp_path, stored, chosen):
 
 @pytest.mark.parametrize("suffix", ["safetensors", "bin"])
 def test_a_matrix_may_be_read_in_parts(loaders, tmp_path, monkeypatch, suffix):
-    from comfyui_kolors.kolors_core import quantization
+    from comfyui_kolors.kolors_core.networks import quantization
 
     path = write(tmp_path / "float.safetensors", float_encoder())
     if suffix == "bin":

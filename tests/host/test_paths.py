@@ -5,7 +5,7 @@ import os
 import pytest
 from comfyui_kolors.demo.random_models import random_tokenizer
 from comfyui_kolors.kolors_core.errors import KolorsError
-from comfyui_kolors.kolors_core.tokenizer import ChatGLM3Tokenizer
+from comfyui_kolors.kolors_core.networks.tokenizer import ChatGLM3Tokenizer
 
 pytestmark = pytest.mark.host
 
@@ -15,7 +15,7 @@ ROWS = 512
 
 @pytest.fixture
 def paths():
-    from comfyui_kolors.kolors_core.host import paths
+    from comfyui_kolors.kolors_core.host import model_files as paths
 
     return paths
 

@@ -15,7 +15,8 @@ pytestmark = pytest.mark.host
 
 @pytest.fixture
 def loaders(models):
-    from comfyui_kolors.kolors_core.host import loaders, unet
+    from comfyui_kolors.kolors_core.host import unet
+    from comfyui_kolors.kolors_core.host import unet_file as loaders
 
     unet.register()
     return loaders

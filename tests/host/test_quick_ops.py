@@ -11,7 +11,7 @@ EXACT = 1e-6  # relative L2, float32
 
 @pytest.fixture(scope="module")
 def quick_ops():
-    from comfyui_kolors.kolors_core.host import quick_ops
+    from comfyui_kolors.kolors_core.host import cpu as quick_ops
 
     return quick_ops
 
@@ -94,7 +94,8 @@ def test_operations_with_layers_of_their_own_stay(quick_ops):
 def test_the_model_draws_with_them(quick_ops, tmp_path):
     """A tiny model at 512 pixels, in whose first blocks the channels are last."""
     from comfyui_kolors.demo.random_models import TINY, random_unet
-    from comfyui_kolors.kolors_core.host import loaders, sampling, unet
+    from comfyui_kolors.kolors_core.host import sampling, unet
+    from comfyui_kolors.kolors_core.host import unet_file as loaders
     from safetensors.torch import save_file
     from sampling_runs import ours, theirs
 

@@ -28,7 +28,7 @@ def unet():
 
 @pytest.fixture(scope="module")
 def model(sampling, unet, tmp_path_factory):
-    from comfyui_kolors.kolors_core.host import loaders
+    from comfyui_kolors.kolors_core.host import unet_file as loaders
 
     path = tmp_path_factory.mktemp("unet") / "unet.safetensors"
     save_file(unet.state_dict(), path)
@@ -206,7 +206,7 @@ def test_a_model_without_train_steps_is_named(sampling, model):
 def test_stock_ddim_uniform_visits_the_references_euler_steps(model, steps):
     """What the readme and the templates say of KSampler's scheduler."""
     import comfy.samplers
-    from comfyui_kolors.kolors_core import schedule
+    from comfyui_kolors.kolors_core.sampling import schedule
 
     sampling = model.get_model_object("model_sampling")
     sigmas = comfy.samplers.calculate_sigmas(sampling, "ddim_uniform", steps)

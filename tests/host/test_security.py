@@ -13,7 +13,7 @@ import torch
 from comfyui_kolors.demo import random_models
 from comfyui_kolors.kolors_core.errors import KolorsError
 from comfyui_kolors.kolors_core.files import read_state_dict
-from comfyui_kolors.kolors_core.prompt_file import save_conditioning
+from comfyui_kolors.kolors_core.files.conditioning import save_conditioning
 from image_prompts import nested
 from loras import random_pairs, written
 from safetensors.torch import load_file, save_file
@@ -108,7 +108,7 @@ def folders(tmp_path, monkeypatch) -> Path:
 @pytest.mark.parametrize("name", OUTSIDE)
 def test_a_conditioning_is_not_read_from_outside_its_folders(folders, name, mark):
     """A name that another node hands over is not checked against the list, and up to 0.8 the host follows any."""
-    from comfyui_kolors.kolors_core.host import paths
+    from comfyui_kolors.kolors_core.host import model_files as paths
 
     name = name.format(base=folders) + mark
     with pytest.raises(FileNotFoundError, match="was not found in"):
@@ -119,7 +119,7 @@ def test_a_conditioning_is_not_read_from_outside_its_folders(folders, name, mark
 @pytest.mark.parametrize("kind", ["diffusion_models", "text_encoders", "checkpoints", "controlnet", "loras"])
 @pytest.mark.parametrize("name", OUTSIDE)
 def test_a_model_is_not_read_from_outside_its_folders(folders, name, kind):
-    from comfyui_kolors.kolors_core.host import paths
+    from comfyui_kolors.kolors_core.host import model_files as paths
 
     with pytest.raises(FileNotFoundError, match="was not found"):
         paths.resolve(kind, name.format(base=folders))
@@ -127,7 +127,7 @@ def test_a_model_is_not_read_from_outside_its_folders(folders, name, kind):
 
 @pytest.mark.parametrize("prefix", ["../saved", "a/../../saved", "../new/saved", "{base}/saved"])
 def test_a_conditioning_is_not_saved_outside_the_output_folder(folders, prefix):
-    from comfyui_kolors.kolors_core.host import paths
+    from comfyui_kolors.kolors_core.host import model_files as paths
 
     with pytest.raises(Exception, match=r"outside the output folder|leads out of"):
         paths.next_conditioning(prefix.format(base=folders))
@@ -135,7 +135,7 @@ def test_a_conditioning_is_not_saved_outside_the_output_folder(folders, prefix):
 
 
 def test_files_inside_the_folders_are_found(folders):
-    from comfyui_kolors.kolors_core.host import paths
+    from comfyui_kolors.kolors_core.host import model_files as paths
 
     for kind in ("input/a", "output", "diffusion_models/a"):
         save_conditioning(folders / kind / "x..y.safetensors", [[torch.zeros(1, 2, 4), {}]])

@@ -182,7 +182,7 @@ def expected() -> set[str]:
 
 @pytest.fixture(scope="module")
 def used() -> set[str]:
-    return set().union(*(Finder(file.read_text(encoding="utf-8")).symbols() for file in sorted(SEAM.glob("*.py"))))
+    return set().union(*(Finder(file.read_text(encoding="utf-8")).symbols() for file in sorted(SEAM.rglob("*.py"))))
 
 
 def test_every_symbol_that_is_used_is_in_the_table(used):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from comfyui_kolors.demo.random_models import MID, TINY, random_chatglm3, random_tokenizer
 from comfyui_kolors.kolors_core.errors import KolorsError
-from comfyui_kolors.kolors_core.tokenizer import ChatGLM3Tokenizer
+from comfyui_kolors.kolors_core.networks.tokenizer import ChatGLM3Tokenizer
 from reference import SIZES, TOLERANCE, build_chatglm3, encode, relative_error
 from safetensors.torch import load_file, save_file
 
@@ -18,7 +18,7 @@ PROMPT = "一只红苹果，黄色背景 a red apple on a yellow background"
 
 @pytest.fixture(scope="module")
 def loaders():
-    from comfyui_kolors.kolors_core.host import loaders
+    from comfyui_kolors.kolors_core.host import unet_file as loaders
 
     return loaders
 
@@ -166,7 +166,7 @@ def test_where_the_tensors_lie_in_a_file_makes_no_difference(loaders, tmp_path, 
 
 
 def test_checkpoint_keys_and_back(clip):
-    from comfyui_kolors.kolors_core.host import text_encoder
+    from comfyui_kolors.kolors_core.host.text_encoder import clip as text_encoder
 
     state_dict = clip.get_sd()
     checkpoint = text_encoder.to_checkpoint_keys(state_dict)

@@ -22,7 +22,8 @@ def text_rows():
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    from comfyui_kolors.kolors_core.host import loaders, unet
+    from comfyui_kolors.kolors_core.host import unet
+    from comfyui_kolors.kolors_core.host import unet_file as loaders
 
     unet.register()
     path = tmp_path_factory.mktemp("unet") / "unet.safetensors"

@@ -15,7 +15,8 @@ HEIGHT, WIDTH = 512, 768  # pixels named in the size conditioning
 
 @pytest.fixture(scope="module")
 def loaders():
-    from comfyui_kolors.kolors_core.host import loaders, unet
+    from comfyui_kolors.kolors_core.host import unet
+    from comfyui_kolors.kolors_core.host import unet_file as loaders
 
     unet.register()
     return loaders

@@ -21,7 +21,7 @@ from comfyui_kolors.demo.random_models import (
     random_unet,
     random_vae,
 )
-from comfyui_kolors.kolors_core.quantization import quantize
+from comfyui_kolors.kolors_core.networks.quantization import quantize
 from control_nets import random_control_lora
 from image_prompts import nested
 from loras import metadata_of, random_pairs, written
@@ -62,7 +62,9 @@ class Readers:
     """The pack's functions behind the nodes: each gets a path, loads the file, and uses what it loaded once."""
 
     def __init__(self, folder: Path):
-        from comfyui_kolors.kolors_core.host import control_net, ip_adapter, loaders, lora, unet
+        from comfyui_kolors.kolors_core.host import control_net, lora, unet
+        from comfyui_kolors.kolors_core.host import unet_file as loaders
+        from comfyui_kolors.kolors_core.host.ip_adapter import adapter as ip_adapter
         from safetensors.torch import save_file
 
         unet.register()
@@ -116,12 +118,12 @@ class Readers:
         self.sample(self.loras.apply_lora(self.model, None, path, 1.0, 1.0)[0])
 
     def conditioning(self, path):
-        from comfyui_kolors.kolors_core.prompt_file import load_conditioning
+        from comfyui_kolors.kolors_core.files.conditioning import load_conditioning
 
         self.sample(self.model, load_conditioning(path))
 
     def tokenizer(self, path):
-        from comfyui_kolors.kolors_core.tokenizer import ChatGLM3Tokenizer
+        from comfyui_kolors.kolors_core.networks.tokenizer import ChatGLM3Tokenizer
 
         tokenizer = ChatGLM3Tokenizer.from_file(path)
         tokenizer.decode(tokenizer.encode_weighted([("a red ", 1.0), ("一只苹果", 1.2)]).ids)
@@ -144,7 +146,7 @@ def without_tokenizer(tensors: Tensors, prefix: str = "") -> Tensors:
 
 
 def conditioning_tensors() -> tuple[Tensors, dict[str, str]]:
-    from comfyui_kolors.kolors_core.prompt_file import FORMAT
+    from comfyui_kolors.kolors_core.files.conditioning import FORMAT
 
     tensors = {"0.states": torch.randn(1, 20, SIZES.hidden), "0.pooled_output": torch.randn(1, SIZES.hidden)}
     entries = json.dumps([{"padding": 237, "extra": {"width": 64, "height": 64}}])
@@ -172,7 +174,7 @@ def gguf_bytes() -> bytes:
 def good_files() -> list[Good]:
     """One of every kind and layout."""
     from comfyui_kolors.kolors_core.host.control_net import to_sd_names
-    from comfyui_kolors.kolors_core.host.loaders import extract_unet
+    from comfyui_kolors.kolors_core.host.unet_file import extract_unet
 
     unet = unet_tensors()
     sd_unet = {f"model.diffusion_model.{key}": value for key, value in extract_unet(unet, "unet").items()}

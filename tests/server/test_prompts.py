@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 from client import ENCODER, PROMPT, KolorsGraph, PromptError
 from comfyui_kolors.demo import random_models
-from comfyui_kolors.kolors_core.tokenizer import ChatGLM3Tokenizer
+from comfyui_kolors.kolors_core.networks.tokenizer import ChatGLM3Tokenizer
 
 pytestmark = pytest.mark.host
 

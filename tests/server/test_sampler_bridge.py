@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from client import KolorsGraph, distance
-from comfyui_kolors.kolors_core.schedule import PRESETS
+from comfyui_kolors.kolors_core.sampling.schedule import PRESETS
 from safetensors.torch import load_file, save_file
 
 pytestmark = pytest.mark.host

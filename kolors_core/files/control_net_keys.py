@@ -1,0 +1,70 @@
+"""What a ControlNet file is, told from its keys and shapes, and its names in the layout of SD checkpoints.
+
+Sources: diffusers' ``ControlNetModel`` and ``ControlNetUnionModel`` (key names); lllyasviel's ControlNet (SD names);
+``config.json`` of Kwai-Kolors/Kolors-ControlNet-Canny; stabilityai/control-lora (low-rank differences to a UNet).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from .identify import find_prefix, strip_prefix
+
+DIFFUSERS_MARK, SD_MARK = "controlnet_cond_embedding.conv_in.weight", "zero_convs.0.0.weight"
+CONTROL_LORA_MARK = "lora_controlnet"
+DIFFERENCE_MARK = "difference"  # weights that hold what a UNet lacks to them
+UNION_MARK = "control_add_embedding.linear_1.weight"
+T2I_MARKS = ("adapter.body.0.resnets.0.block1.weight", "body.0.block1.weight", "body.0.in_conv.weight")
+
+#: What users call a ControlNet by the width of the text that its cross attention reads.
+SDXL = "SDXL"
+FAMILIES = {768: "SD1.5", 1024: "SD2", 2048: SDXL}
+
+
+def extract_control_net(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+    """The tensors of a ControlNet, without the prefix of its file; None where `state_dict` holds none."""
+    for mark in (DIFFUSERS_MARK, SD_MARK):
+        prefix = find_prefix(state_dict, mark)
+        if prefix is not None:
+            return strip_prefix(state_dict, prefix)
+    return None
+
+
+def is_control_lora(state_dict: Mapping[str, Tensor]) -> bool:
+    """Whether the file holds a ControlNet as low-rank differences to the UNet that it is used with."""
+    return CONTROL_LORA_MARK in state_dict
+
+
+def is_t2i_adapter(state_dict: Mapping[str, Tensor]) -> bool:
+    """Whether the file holds a T2I-Adapter, which looks at the picture alone and reads no text."""
+    return any(mark in state_dict for mark in T2I_MARKS)
+
+
+def text_width(control_net: Mapping[str, Tensor]) -> int | None:
+    """Width of the text that the cross attention reads; None where there is no cross attention."""
+    for key in control_net:
+        if key.endswith(("attn2.to_k.weight", "attn2.to_k.down")):
+            return control_net[key].shape[1]
+    return None
+
+
+def describe_family(control_net: Mapping[str, Tensor]) -> str:
+    """An SD family by the text width, for messages."""
+    width = text_width(control_net)
+    return f"{FAMILIES.get(width, 'another model')} (text width {width})"
+
+
+def sd_name(key: str) -> str:
+    """The SD name of a key that only ControlNets have; other keys stay as they are.
+
+    The eight convolutions of the hint stand at every other place in SD's list, with activations between them.
+    """
+    if match := re.fullmatch(r"controlnet_cond_embedding\.(conv_in|conv_out|blocks\.(\d+))\.(weight|bias)", key):
+        place = {"conv_in": 0, "conv_out": 14}.get(match[1])
+        return f"input_hint_block.{2 * int(match[2]) + 2 if place is None else place}.{match[3]}"
+    key = re.sub(r"^controlnet_down_blocks\.(\d+)\.", r"zero_convs.\1.0.", key)
+    key = key.replace("controlnet_mid_block.", "middle_block_out.0.")
+    return key.replace(".attn.in_proj_", ".attn.in_proj.")  # of a union's fusing layer

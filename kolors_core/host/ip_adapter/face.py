@@ -1,0 +1,137 @@
+"""Faces for FaceID Plus: found and embedded by insightface, which stays optional, and cut out as the reference does.
+
+Source: ``sample_ipadapter_faceid_plus.py`` of Kwai-Kolors/Kolors: the largest face, its raw (not normalised)
+embedding, and the square around its box at 336 pixels.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import folder_paths
+import numpy
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ...errors import KolorsError
+from ...files import locate
+from ...networks.vision import IMAGE_SIZE, from_pil, to_pil
+from ..messages import count_steps
+from .adapter import HostIPAdapter, encode_states, vision_states
+
+MODEL = "antelopev2"
+SOURCE = f"{MODEL}.zip of the releases of deepinsight/insightface"
+DETECTION_SIZES = range(640, 256, -64)  # pixels; a face that fills the picture is found at a smaller size only
+
+
+@functools.lru_cache(maxsize=1)
+def load_face_analysis():
+    """insightface with antelopev2, on whatever its runtime supports.
+
+    Raises KolorsError where the package or the model's folder is missing; nothing is downloaded.
+    """
+    root = Path(folder_paths.models_dir) / "insightface"
+    folder = root / "models" / MODEL
+    try:
+        import onnxruntime
+        from insightface.app import FaceAnalysis
+    except ImportError as error:
+        package = (error.name or "insightface").split(".")[0]
+        raise KolorsError(
+            f"FaceID needs the package {package}, which is not installed. Run 'python -m pip install insightface "
+            f"onnxruntime' with ComfyUI's Python, and put the {MODEL} folder into {folder.parent}. "
+            f"Or connect face_embedding and the face itself as image. ({error})"
+        ) from error
+    if not any(folder.glob("*.onnx")):
+        nested = " They lie one folder too deep; move them up." if any(folder.glob("*/*.onnx")) else ""
+        raise KolorsError(
+            f"FaceID needs the face models {MODEL} (*.onnx), which are not in {folder}.{nested} "
+            f"Get {SOURCE} and unpack it into {folder.parent}."
+        )
+    return FaceAnalysis(name=MODEL, root=str(root), providers=onnxruntime.get_available_providers())
+
+
+def find_faces(images: Tensor, analysis=None) -> tuple[Tensor, Tensor]:
+    """The largest face of each picture (i, height, width, 3): embeddings (i, 512) float32, and crops (i, 336, 336, 3).
+
+    Raises KolorsError where a picture has no face.
+    """
+    analysis = analysis or load_face_analysis()
+    found, step = [], count_steps(len(images))
+    for index, image in enumerate(images):
+        picture = to_pil(image)
+        faces = _detect(analysis, picture)
+        if not faces:
+            raise KolorsError(
+                f"No face was found in picture {index + 1} of {len(images)} ({picture.width} x {picture.height} "
+                "pixels). Use a picture with a face that is well lit, seen from the front and not cut off."
+            )
+        face = max(faces, key=lambda face: (face["bbox"][2] - face["bbox"][0]) * (face["bbox"][3] - face["bbox"][1]))
+        embedding = torch.from_numpy(numpy.asarray(face["embedding"], dtype=numpy.float32))
+        found.append((embedding, crop(picture, face["bbox"])))
+        step()
+    embeddings, crops = zip(*found)
+    return torch.stack(embeddings), torch.stack(crops)
+
+
+def _detect(analysis, picture: Image.Image) -> list:
+    pixels = numpy.array(picture)[:, :, ::-1]  # insightface takes BGR
+    for size in DETECTION_SIZES:
+        analysis.prepare(ctx_id=0, det_size=(size, size))
+        if faces := analysis.get(pixels):
+            return faces
+    return []
+
+
+def crop(picture: Image.Image, box) -> Tensor:
+    """The square around a face's box (left, top, right, bottom), black beyond the picture: (336, 336, 3) of 0..1."""
+    left, top, right, bottom = box
+    x, y, half = (left + right) / 2, (top + bottom) / 2, max(right - left, bottom - top) / 2
+    return fit(picture.crop((x - half, y - half, x + half, y + half)))
+
+
+def fit(face: Image.Image) -> Tensor:
+    """A face crop of any size as (336, 336, 3) of 0..1."""
+    return from_pil(face.resize((IMAGE_SIZE, IMAGE_SIZE)))
+
+
+def check_adapter(adapter: HostIPAdapter) -> None:
+    """Raises KolorsError where the adapter is not for faces."""
+    if not adapter.config.is_face:
+        raise KolorsError(f"{locate(adapter.path)} is no FaceID adapter. Use 'Apply Kolors IP-Adapter' with it.")
+
+
+@torch.no_grad()
+def encode_faces(
+    adapter: HostIPAdapter, clip_vision, faces: tuple[Tensor, Tensor], negative: tuple[Tensor, Tensor] | None = None
+) -> Tensor:
+    """Face tokens (2, i, t, width) of faces, each as (embeddings (i, 512), crops (i, height, width, 3)).
+
+    Without negative faces, the reference's: an embedding of zero, and states of zero instead of the vision tower's.
+    Raises KolorsError where the adapter is no FaceID Plus, or the embedding has another width than it reads.
+    """
+    check_adapter(adapter)
+    embeddings, states = _face_inputs(adapter, clip_vision, *faces)
+    if negative is None:
+        none = torch.zeros_like(embeddings), torch.zeros_like(states)
+    else:
+        none = _face_inputs(adapter, clip_vision, *negative)
+    return encode_states(adapter, [states, none[1]], [embeddings, none[0]])
+
+
+def _face_inputs(adapter: HostIPAdapter, clip_vision, embeddings: Tensor, crops: Tensor) -> tuple[Tensor, Tensor]:
+    """Embeddings (i, face width) and vision states (i, s, image width)."""
+    width = adapter.config.face_width
+    embeddings = embeddings.reshape(-1, embeddings.shape[-1]).float()
+    if embeddings.shape[-1] != width:
+        raise KolorsError(
+            f"{locate(adapter.path)} reads face embeddings {width} wide; this one is {embeddings.shape[-1]} wide. "
+            f"Use the embedding of insightface's {MODEL}."
+        )
+    if len(embeddings) != len(crops):
+        raise KolorsError(
+            f"There are {len(embeddings)} face embeddings and {len(crops)} pictures. Connect one face per embedding."
+        )
+    return embeddings, vision_states(clip_vision, torch.stack([fit(to_pil(image)) for image in crops]))

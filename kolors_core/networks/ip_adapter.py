@@ -1,0 +1,240 @@
+"""The IP-Adapters of Kolors, top to bottom: IP-Adapter Plus for any picture, FaceID Plus for a face.
+
+Both turn the penultimate hidden states of a CLIP vision tower into a few image tokens, which a key and a value
+projection per cross attention of the UNet then offer beside the text. Plus asks for them with learned queries; FaceID
+Plus asks with queries made from a face embedding, and its tokens are ChatGLM3-wide: the UNet's own text projection
+brings them to the width of the cross attention. Sources: Ye et al., "IP-Adapter" (2023); ``load_ip_adapter`` of
+diffusers, and ``ipa_faceid_plus.py`` of Kwai-Kolors, against which they are tested.
+
+Axes: i images, s states of the vision tower, t image tokens, w width, n attention heads, d head size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import KolorsError
+from ..files.identify import count_indices, strip_prefix
+
+HEAD_DIM = 64  # of the resampler, in every published adapter; no shape shows it
+ADAPTER_PREFIXES = ("ip_adapter.", "adapter_modules.")  # of the projections: Plus' and FaceID Plus' files
+
+
+@dataclass(frozen=True)
+class IPAdapterConfig:
+    """Sizes of an adapter; the defaults are the released ``ip_adapter_plus_general``, but for its projections."""
+
+    image_width: int = 1024
+    width: int = 2048
+    heads: int = 12
+    depth: int = 4
+    ffn_size: int = 8192
+    tokens: int = 16
+    token_width: int = 2048
+    context_width: int = 2048
+    projections: tuple[int, ...] = ()  # the width of each cross attention, in diffusers' order: down, up, middle
+    face_width: int | None = None  # of the face embedding; None where there is none
+
+    @property
+    def is_face(self) -> bool:
+        return self.face_width is not None
+
+    @classmethod
+    def from_state_dict(cls, state_dict: dict[str, Tensor]) -> IPAdapterConfig:
+        """Read the sizes from the shapes of a published file's tensors, under our names.
+
+        Raises KolorsError where the file is no Plus adapter or lacks a tensor that tells a size, or was made for
+        another model family; its text goes on from the name of the file.
+        """
+        face = "image_proj.perceiver_resampler.proj_in.weight" in state_dict
+        resampler = "image_proj.perceiver_resampler." if face else "image_proj."
+        try:
+            if foreign := describe_foreign(state_dict):
+                raise KolorsError(f"is {foreign}. Expected an IP-Adapter Plus or FaceID Plus of Kolors.")
+            modules = sorted({int(key.split(".")[1]) for key in state_dict if key.startswith("ip_adapter.")})
+            width, image_width = state_dict[resampler + "proj_in.weight"].shape
+            projections = [state_dict[f"ip_adapter.{module}.to_k_ip.weight"].shape for module in modules]
+            if face:
+                face_width = state_dict["image_proj.proj.0.weight"].shape[1]
+                tokens = state_dict["image_proj.proj.2.weight"].shape[0] // width
+            else:
+                face_width = None
+                tokens = state_dict["image_proj.latents"].shape[1]
+            return cls(
+                image_width=image_width,
+                width=width,
+                heads=state_dict[resampler + "layers.0.0.to_q.weight"].shape[0] // HEAD_DIM,
+                depth=count_indices(state_dict, resampler + "layers."),
+                ffn_size=state_dict[resampler + "layers.0.1.1.weight"].shape[0],
+                tokens=tokens,
+                token_width=state_dict[resampler + "proj_out.weight"].shape[0],
+                context_width=projections[0][1],
+                projections=tuple(shape[0] for shape in projections),
+                face_width=face_width,
+            )
+        except KeyError as error:
+            raise KolorsError(f"is an incomplete IP-Adapter: {error.args[0]} is missing. Download it again.") from None
+        except (ValueError, IndexError, ZeroDivisionError) as error:
+            raise KolorsError(
+                f"is a damaged IP-Adapter: its tensors have other names or numbers of dimensions than an adapter has "
+                f"({error}). Download it again."
+            ) from None
+
+
+def describe_foreign(state_dict: dict[str, Tensor]) -> str | None:
+    """Name an adapter that is not Kolors', by its parts and widths; None for one that may be."""
+    projection = next((key for key in state_dict if key.endswith("to_k_ip.weight")), None)
+    if projection is None or not any(key.startswith("image_proj.") for key in state_dict):
+        return "no IP-Adapter: it has no image_proj or no to_k_ip"
+    integers = [key for key, tensor in state_dict.items() if not tensor.is_floating_point()]
+    if integers:
+        return f"an IP-Adapter with {len(integers)} tensors that are no floats ({integers[0]})"
+    family = {768: "SD1.5", 1024: "SD2"}.get(state_dict[projection].shape[-1])
+    if family:
+        return f"an IP-Adapter for {family} (text width {state_dict[projection].shape[-1]})"
+    if any("to_q_lora" in key for key in state_dict):
+        return "a FaceID adapter for SDXL, with a LoRA in it"
+    if "image_proj.proj.weight" in state_dict or "image_proj.proj.3.weight" in state_dict:
+        return "an IP-Adapter for SDXL without a resampler, which is not the Plus kind"
+    resampler = next((key for key in state_dict if key.endswith("proj_in.weight")), None)
+    tower = resampler and {1280: "ViT-H", 1664: "ViT-bigG"}.get(state_dict[resampler].shape[-1])
+    if tower:
+        return f"an IP-Adapter for SDXL (its pictures come from CLIP {tower}, {state_dict[resampler].shape[-1]} wide)"
+    return None
+
+
+class ResamplerAttention(nn.Module):
+    """Queries attend to the image states and to themselves."""
+
+    def __init__(self, config: IPAdapterConfig, dtype, device, operations):
+        super().__init__()
+        inner = config.heads * HEAD_DIM
+        self.norm1 = operations.LayerNorm(config.width, dtype=dtype, device=device)
+        self.norm2 = operations.LayerNorm(config.width, dtype=dtype, device=device)
+        self.to_q = operations.Linear(config.width, inner, bias=False, dtype=dtype, device=device)
+        self.to_kv = operations.Linear(config.width, 2 * inner, bias=False, dtype=dtype, device=device)
+        self.to_out = operations.Linear(inner, config.width, bias=False, dtype=dtype, device=device)
+
+    def forward(self, states: Tensor, queries: Tensor) -> Tensor:
+        """states (i, s, w), queries (i, t, w) -> (i, t, w)."""
+        queries = self.norm2(queries)
+        attended = torch.cat((self.norm1(states), queries), dim=1)  # (i, s + t, w)
+        heads = (self.to_q(queries), *self.to_kv(attended).chunk(2, dim=-1))
+        heads = (x.unflatten(-1, (-1, HEAD_DIM)).transpose(1, 2) for x in heads)  # (i, n, s + t or t, d)
+        out = nn.functional.scaled_dot_product_attention(*heads)  # (i, n, t, d)
+        return self.to_out(out.transpose(1, 2).flatten(2))
+
+
+class Resampler(nn.Module):
+    """Image states (i, s, image width) to tokens (i, t, token width), asked for by queries (i, t, w)."""
+
+    def __init__(self, config: IPAdapterConfig, dtype, device, operations):
+        super().__init__()
+
+        def feed_forward() -> nn.Sequential:
+            return nn.Sequential(
+                operations.LayerNorm(config.width, dtype=dtype, device=device),
+                operations.Linear(config.width, config.ffn_size, bias=False, dtype=dtype, device=device),
+                nn.GELU(),
+                operations.Linear(config.ffn_size, config.width, bias=False, dtype=dtype, device=device),
+            )
+
+        self.proj_in = operations.Linear(config.image_width, config.width, dtype=dtype, device=device)
+        self.layers = nn.ModuleList(
+            nn.ModuleList((ResamplerAttention(config, dtype, device, operations), feed_forward()))
+            for _ in range(config.depth)
+        )
+        self.proj_out = operations.Linear(config.width, config.token_width, dtype=dtype, device=device)
+        self.norm_out = operations.LayerNorm(config.token_width, dtype=dtype, device=device)
+
+    def forward(self, states: Tensor, queries: Tensor) -> Tensor:
+        states = self.proj_in(states)
+        for attention, feed_forward in self.layers:
+            queries = attention(states, queries) + queries
+            queries = feed_forward(queries) + queries
+        return self.norm_out(self.proj_out(queries))
+
+
+class ImageProjection(Resampler):
+    """Plus: learned queries."""
+
+    def __init__(self, config: IPAdapterConfig, dtype, device, operations):
+        super().__init__(config, dtype, device, operations)
+        self.latents = nn.Parameter(torch.empty(1, config.tokens, config.width, dtype=dtype, device=device))
+
+    def forward(self, states: Tensor) -> Tensor:
+        """states (i, s, image width) -> tokens (i, t, token width)."""
+        return super().forward(states, self.latents.to(states).expand(len(states), -1, -1))
+
+
+class FaceProjection(nn.Module):
+    """FaceID Plus: queries from the face embedding, which the tokens are added to."""
+
+    def __init__(self, config: IPAdapterConfig, dtype, device, operations):
+        super().__init__()
+        hidden = 2 * config.face_width
+        self.proj = nn.Sequential(
+            operations.Linear(config.face_width, hidden, dtype=dtype, device=device),
+            nn.GELU(),
+            operations.Linear(hidden, config.width * config.tokens, dtype=dtype, device=device),
+        )
+        self.norm = operations.LayerNorm(config.width, dtype=dtype, device=device)
+        self.perceiver_resampler = Resampler(config, dtype, device, operations)
+        self.tokens = config.tokens
+
+    def forward(self, states: Tensor, faces: Tensor) -> Tensor:
+        """states (i, s, image width) of the face crops, faces (i, face width) -> tokens (i, t, token width)."""
+        queries = self.norm(self.proj(faces).unflatten(-1, (self.tokens, -1)))  # (i, t, w)
+        return queries + self.perceiver_resampler(states, queries)
+
+
+class Projection(nn.Module):
+    """Key and value of the image tokens for one cross attention of the UNet."""
+
+    def __init__(self, config: IPAdapterConfig, width: int, dtype, device, operations):
+        super().__init__()
+        self.to_k_ip = operations.Linear(config.context_width, width, bias=False, dtype=dtype, device=device)
+        self.to_v_ip = operations.Linear(config.context_width, width, bias=False, dtype=dtype, device=device)
+
+
+class IPAdapter(nn.Module):
+    """An adapter under its published key names. `operations`: a namespace with Linear and LayerNorm."""
+
+    def __init__(self, config: IPAdapterConfig, dtype=None, device=None, operations=nn):
+        super().__init__()
+        self.config = config
+        self.image_proj = (FaceProjection if config.is_face else ImageProjection)(config, dtype, device, operations)
+        # The published names count the self attentions in between, which have no projection.
+        self.ip_adapter = nn.ModuleDict(
+            {
+                str(2 * index + 1): Projection(config, width, dtype, device, operations)
+                for index, width in enumerate(config.projections)
+            }
+        )
+
+    def encode(self, states: Tensor, faces: Tensor | None = None) -> Tensor:
+        """Image tokens (i, t, token width) of vision states (i, s, image width), and of faces (i, face width)."""
+        return self.image_proj(states) if faces is None else self.image_proj(states, faces)
+
+    def keys_values(
+        self, tokens: Tensor, text_projection: Callable[[Tensor], Tensor] | None = None
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Key and value (i, t, width) of the tokens (i, t, token width) for each cross attention, in diffusers' order.
+
+        text_projection: the UNet's encoder_hid_proj, which a face's tokens go through as text does.
+        """
+        if self.config.is_face:
+            tokens = text_projection(tokens)
+        return [(module.to_k_ip(tokens), module.to_v_ip(tokens)) for module in self.ip_adapter.values()]
+
+
+def extract_ip_adapter(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of either published layout under our module names, ``image_proj.*`` and ``ip_adapter.*``."""
+    adapter = {key: tensor for key, tensor in state_dict.items() if key.startswith("image_proj.")}
+    for prefix in ADAPTER_PREFIXES:
+        adapter |= {f"ip_adapter.{key}": tensor for key, tensor in strip_prefix(state_dict, prefix).items()}
+    return adapter
