@@ -47,8 +47,8 @@ class Sides:
 @contextmanager
 def build(sizes: Sizes = MID) -> Iterator[Sides]:
     """Both sides of random weights, from files in a folder that goes with this block."""
+    import loaders
     from comfyui_kolors.kolors_core.host import unet
-    from comfyui_kolors.kolors_core.host import unet_file as loaders
     from reference import build_chatglm3, build_pipeline, build_scheduler
 
     unet.register()

@@ -174,8 +174,8 @@ class Unets:
     @classmethod
     def build(cls, sizes: Sizes, dtype: torch.dtype, device: Device) -> Unets:
         """Made on the device, never on disk."""
+        import loaders
         from comfyui_kolors.kolors_core.host import compat
-        from comfyui_kolors.kolors_core.host import unet_file as loaders
         from reference import build_pipeline, build_scheduler
 
         reference = random_unet(sizes, dtype, device.torch)
@@ -430,22 +430,20 @@ class Bench:
 
     def measure_rows(self) -> dict[str, float]:
         """Seconds of two steps with and without the equal rows of the prompts computed once, wherever the default."""
-        from comfyui_kolors.kolors_core.host import text_rows
+        from comfyui_kolors.kolors_core.host import cpu
 
-        kept, draw = set(text_rows.DEVICES), self.runs(steps=2)["ours"]
+        draw, applies = self.runs(steps=2)["ours"], cpu.is_cpu
 
-        def run(devices: set[str]) -> torch.Tensor:
-            text_rows.DEVICES.clear()
-            text_rows.DEVICES.update(devices)
+        def run(once: bool) -> torch.Tensor:
+            cpu.is_cpu = lambda device: once
             return draw()
 
-        runs = {"all rows": lambda: run(set()), "once": lambda: run({self.device.torch.type})}
+        runs = {"all rows": lambda: run(False), "once": lambda: run(True)}
         try:
             compare(*(run() for run in runs.values()), self.tolerance)
             return self.device.seconds(runs, self.rounds)
         finally:
-            text_rows.DEVICES.clear()
-            text_rows.DEVICES.update(kept)
+            cpu.is_cpu = applies
 
     def measure_compiled(self) -> dict[str, dict[str, float]]:
         """Ours under torch.compile, by the function of the stock node."""

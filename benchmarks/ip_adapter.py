@@ -28,7 +28,12 @@ def apply_ours(sides: Sides, weights: list, image):
         save_file(state_dict, path)
         adapter = ip_adapter.load_ip_adapter(path)
         models.append(
-            ip_adapter.apply(models[-1], adapter, ip_adapter.encode_images(adapter, tower, image), WEIGHT, 0.0, 1.0)
+            ip_adapter.apply(
+                models[-1],
+                adapter,
+                ip_adapter.encode_images(adapter, tower, image),
+                ip_adapter.Influence(WEIGHT, 0.0, 1.0),
+            )
         )
     return models
 

@@ -15,12 +15,12 @@ import time
 
 import _memory
 import _sides
+import loaders
 import torch
 from _alone import run_alone, settle
 from _report import argument_parser, save, table
 from _sides import MID, random_models, random_prompts, sample, sample_reference
 from comfyui_kolors.kolors_core.host import unet
-from comfyui_kolors.kolors_core.host import unet_file as loaders
 from diffusers import UNet2DConditionModel
 from diffusers.pipelines.kolors.text_encoder import ChatGLMModel
 from reference import build_chatglm3, build_pipeline, build_scheduler

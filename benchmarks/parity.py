@@ -23,10 +23,10 @@ HEADINGS = {
 
 def measure_parity() -> dict[str, list[float]]:
     """Relative L2 error of the final latents per preset: two runs from noise, one from a picture."""
+    import loaders
     import torch
     from comfyui_kolors.demo.random_models import TINY, random_unet
     from comfyui_kolors.kolors_core.host import sampling, unet
-    from comfyui_kolors.kolors_core.host import unet_file as loaders
     from reference import relative_error
     from safetensors.torch import save_file
     from sampling_runs import ours, theirs

@@ -13,13 +13,14 @@ import time
 
 import _memory
 import _sides
+import loaders
 import torch
 from _alone import run_alone, settle
 from _report import Curve, argument_parser, plot, save, table
 from _timing import Cost, alternate, compare
 from comfyui_kolors.demo.random_models import TINY, Sizes, random_chatglm3, random_tokenizer
-from comfyui_kolors.kolors_core.host import unet_file as loaders
-from comfyui_kolors.kolors_core.host.text_encoder.storage import Storage, choose, convert
+from comfyui_kolors.kolors_core.files.weights import Weights
+from comfyui_kolors.kolors_core.host.text_encoder.storage import Storage, choose_storage, convert_weights
 from comfyui_kolors.kolors_core.networks.chatglm3 import ChatGLM3Config, encode_prompts
 from comfyui_kolors.kolors_core.networks.quantization import BITS, quantize
 from reference import build_chatglm3, encode, relative_error
@@ -48,7 +49,7 @@ def build_pair(sizes: Sizes):
     storage = Storage(torch.float32, torch.float32)
     config = ChatGLM3Config.from_state_dict(encoder)
     ours = storage.build(config)
-    ours.load_state_dict(convert(config, encoder, storage, storage, lambda key, rows: encoder[key][rows]), assign=True)
+    ours.load_state_dict(convert_weights(config, Weights.of(encoder), storage, storage), assign=True)
     return ours.requires_grad_(False).eval(), theirs
 
 
@@ -123,11 +124,9 @@ def measure_errors(sizes: Sizes) -> dict[str, tuple[float, float]]:
     config, source = ChatGLM3Config.from_state_dict(encoder), Storage(torch.float32, torch.float32)
     outputs = {}
     for name in STORAGES:
-        storage = choose(name, source, torch.device("cpu"))
+        storage = choose_storage(name, source, torch.device("cpu"))
         model = storage.build(config)
-        model.load_state_dict(
-            convert(config, encoder, source, storage, lambda key, rows: encoder[key][rows]), assign=True
-        )
+        model.load_state_dict(convert_weights(config, Weights.of(encoder), source, storage), assign=True)
         outputs[name] = encode_prompts(model.eval(), [prompt(20)])
     exact = outputs["fp32"]
     return {name: tuple(relative_error(a, b) for a, b in zip(found, exact)) for name, found in outputs.items()}

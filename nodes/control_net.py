@@ -8,8 +8,8 @@ class KolorsControlNetLoader:
     CATEGORY = "Kolors/loaders"
     DESCRIPTION = (
         "Loads a ControlNet of Kolors for the stock Apply ControlNet node. One of SDXL loads too (unions, "
-        "Control-LoRAs and T2I-Adapters included): connect the MODEL, and it is adapted. Files are told apart by "
-        "their content."
+        "Control-LoRAs and T2I-Adapters included): connect the MODEL, and it is adapted. The format is detected from "
+        "the file's contents."
     )
     SEARCH_ALIASES = [
         "kolors",

@@ -1,4 +1,4 @@
-"""Nodes of the IP-Adapters: a picture, or a face, as part of the prompt."""
+"""Nodes of the IP-Adapters: an image, or a face, as part of the prompt."""
 
 from ..kolors_core.host import model_files
 from ..kolors_core.host.ip_adapter import adapter, attention, face
@@ -14,7 +14,7 @@ def _apply_inputs(weight: float, image: str) -> dict:
             "ipadapter": ("KOLORS_IPADAPTER", {"tooltip": "The adapter of Load Kolors IP-Adapter."}),
             "clip_vision": (
                 "CLIP_VISION",
-                {"tooltip": "Load CLIP Vision with clip-vit-large-patch14-336, the tower that sees 336 pixels."},
+                {"tooltip": "Load CLIP Vision with clip-vit-large-patch14-336, the one that takes 336 pixels."},
             ),
             "image": ("IMAGE", {"tooltip": image}),
             "weight": (
@@ -24,7 +24,7 @@ def _apply_inputs(weight: float, image: str) -> dict:
                     "min": -1.0,
                     "max": 3.0,
                     "step": 0.05,
-                    "tooltip": f"How much the picture counts beside the text. {weight:g} is the reference's value, "
+                    "tooltip": f"How strong the image is compared with the text. {weight:g} is the reference's value, "
                     "1 is strong, 0 leaves the model as it is.",
                 },
             ),
@@ -33,7 +33,7 @@ def _apply_inputs(weight: float, image: str) -> dict:
                 SHARE
                 | {
                     "default": 0.0,
-                    "tooltip": "Share of the noise schedule after which it begins to count; 0 is from the start.",
+                    "tooltip": "Where in the noise schedule the adapter starts (0 to 1). 0 is from the first step.",
                 },
             ),
             "end_at": (
@@ -41,8 +41,8 @@ def _apply_inputs(weight: float, image: str) -> dict:
                 SHARE
                 | {
                     "default": 1.0,
-                    "tooltip": "Share of the noise schedule after which it counts no more. "
-                    "0.7 leaves the details to the text.",
+                    "tooltip": "Where in the noise schedule the adapter stops (0 to 1). "
+                    "0.7 leaves fine detail to the text.",
                 },
             ),
         },
@@ -51,8 +51,8 @@ def _apply_inputs(weight: float, image: str) -> dict:
                 list(attention.WEIGHT_TYPES),
                 {
                     "default": "linear",
-                    "tooltip": "Which parts of the model see the picture: linear all alike; ease in the first ones "
-                    "more, ease out the last ones; style or composition only the one that carries it, at weight 1.",
+                    "tooltip": "Which attention layers see the image. linear: all equally; ease in or out: mostly the "
+                    "first or the last; style, composition: only the layer that carries it (start at weight 1).",
                 },
             ),
         },
@@ -65,7 +65,7 @@ BATCH = {
         {
             "default": "combine",
             "advanced": True,
-            "tooltip": "With several pictures: combine shows all of them to every latent; one per latent shows the "
+            "tooltip": "With several images: combine gives all of them to every latent; one per latent gives the "
             "first to the first latent of a batch, and so on.",
         },
     ),
@@ -74,7 +74,7 @@ MASK = {
     "attn_mask": (
         "MASK",
         {
-            "tooltip": "Where in the image it counts: white fully, black not at all. "
+            "tooltip": "Where in the result the adapter has an effect: white fully, black not at all. "
             "Stretched over the whole image, or over the area of an area condition."
         },
     ),
@@ -85,8 +85,8 @@ class KolorsIPAdapterLoader:
     TITLE = "Load Kolors IP-Adapter"
     CATEGORY = "Kolors/loaders"
     DESCRIPTION = (
-        "Loads an IP-Adapter Plus or a FaceID Plus of Kolors. Both published layouts (.safetensors and .bin) are told "
-        "apart by their content; an adapter of another model family is named."
+        "Loads an IP-Adapter Plus or a FaceID Plus of Kolors, .safetensors or .bin. The format is detected from the "
+        "file's contents; for an adapter of another model family, the error names the family."
     )
     SEARCH_ALIASES = [
         "kolors",
@@ -129,7 +129,7 @@ class KolorsIPAdapterApply:
     TITLE = "Apply Kolors IP-Adapter"
     CATEGORY = "Kolors/ip-adapter"
     DESCRIPTION = (
-        "Shows the model a picture beside the text: its style, its subject, or both. Several of these nodes in a row "
+        "Uses an image as a prompt beside the text: its style, its subject, or both. Several of these nodes in a row "
         "add up, and everything else of ComfyUI works with the model that comes out."
     )
     SEARCH_ALIASES = [
@@ -144,18 +144,18 @@ class KolorsIPAdapterApply:
     ]
     RETURN_TYPES = ("MODEL",)
     RETURN_NAMES = ("model",)
-    OUTPUT_TOOLTIPS = ("The model that sees the picture.",)
+    OUTPUT_TOOLTIPS = ("The model with the adapter.",)
     FUNCTION = "apply"
 
     @classmethod
     def INPUT_TYPES(cls):
         inputs = _apply_inputs(
-            0.5, "The picture, or a batch. It is made square by cutting off what is longer: keep the subject central."
+            0.5, "The image, or a batch. It is cropped to a square around its center: keep the subject there."
         )
         negative = {
             "image_negative": (
                 "IMAGE",
-                {"tooltip": "What the picture should not look like. Without one, the reference's: an even grey."},
+                {"tooltip": "What the result should not look like. Without one, the reference's: a uniform gray."},
             )
         }
         inputs["optional"] |= negative | MASK | BATCH
@@ -175,19 +175,20 @@ class KolorsIPAdapterApply:
         attn_mask=None,
         image_batch="combine",
     ):
-        if not adapter.counts(weight, start_at, end_at, attn_mask):
+        one_per_latent = image_batch == "one per latent"
+        influence = adapter.Influence(weight, start_at, end_at, weight_type, attn_mask, one_per_latent)
+        if not influence.has_effect:
             return (model,)
         tokens = adapter.encode_images(ipadapter, clip_vision, image, image_negative)
-        one_each = image_batch == "one per latent"
-        return (adapter.apply(model, ipadapter, tokens, weight, start_at, end_at, weight_type, attn_mask, one_each),)
+        return (adapter.apply(model, ipadapter, tokens, influence),)
 
 
 class KolorsFaceIDApply:
     TITLE = "Apply Kolors FaceID"
     CATEGORY = "Kolors/ip-adapter"
     DESCRIPTION = (
-        "Gives the people in the image the face of a photo. The face is found by insightface (antelopev2), or comes as "
-        "a ready embedding with the face itself as image."
+        "Gives the people in the result the face in a photo. insightface (antelopev2) finds the face, or connect a "
+        "ready embedding and a crop of the face as the image."
     )
     SEARCH_ALIASES = [
         "kolors",
@@ -204,8 +205,8 @@ class KolorsFaceIDApply:
     RETURN_TYPES = ("MODEL", "FACE_EMBEDDING", "IMAGE")
     RETURN_NAMES = ("model", "face_embedding", "face")
     OUTPUT_TOOLTIPS = (
-        "The model that knows the face.",
-        "The embedding of the face, to use it again without finding it again.",
+        "The model with the face.",
+        "The embedding of the face, to reuse without searching for the face again.",
         "The face that was found, 336 x 336 pixels.",
     )
     FUNCTION = "apply"
@@ -214,7 +215,7 @@ class KolorsFaceIDApply:
     def INPUT_TYPES(cls):
         inputs = _apply_inputs(
             0.8,
-            "A photo, or a batch of the same person; the largest face of each is used. "
+            "A photo, or a batch of photos of the same person; the largest face in each is used. "
             "With face_embedding: the face itself.",
         )
         faces = {
@@ -227,14 +228,14 @@ class KolorsFaceIDApply:
             ),
             "face_embedding": (
                 "FACE_EMBEDDING",
-                {"tooltip": "A ready embedding of the face, then nothing is searched in the image."},
+                {"tooltip": "A ready embedding of the face; no face is searched for in the image then."},
             ),
         }
         negative = {
             "image_negative": (
                 "IMAGE",
                 {
-                    "tooltip": "A photo of a face that the people should not have; the face is searched in it. "
+                    "tooltip": "A photo of a face that the people should not have; the largest face in it is used. "
                     "Without one, the reference's: zeros."
                 },
             )
@@ -261,10 +262,11 @@ class KolorsFaceIDApply:
         face.check_adapter(ipadapter)
         if face_embedding is None:
             face_embedding, image = face.find_faces(image, face_analysis)
-        if not adapter.counts(weight, start_at, end_at, attn_mask):
+        one_per_latent = image_batch == "one per latent"
+        influence = adapter.Influence(weight, start_at, end_at, weight_type, attn_mask, one_per_latent)
+        if not influence.has_effect:
             return (model, face_embedding, image)
         negative = None if image_negative is None else face.find_faces(image_negative, face_analysis)
         tokens = face.encode_faces(ipadapter, clip_vision, (face_embedding, image), negative)
-        one_each = image_batch == "one per latent"
-        model = adapter.apply(model, ipadapter, tokens, weight, start_at, end_at, weight_type, attn_mask, one_each)
+        model = adapter.apply(model, ipadapter, tokens, influence)
         return (model, face_embedding, image)

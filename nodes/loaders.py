@@ -1,7 +1,7 @@
 """Nodes that read files."""
 
-from ..kolors_core.host import model_files, unet_file
-from ..kolors_core.host.text_encoder import storage
+from ..kolors_core.host import checkpoint, model_files, unet_file
+from ..kolors_core.host.text_encoder import load, storage
 
 
 class KolorsUNETLoader:
@@ -9,7 +9,7 @@ class KolorsUNETLoader:
     CATEGORY = "Kolors/loaders"
     DESCRIPTION = (
         "Loads a Kolors UNet (text to image with 4 channels, inpainting with 9) as an ordinary MODEL. "
-        "Diffusers files and SD-format files are told apart by their content."
+        "The format (diffusers or SD) is detected from the file's contents."
     )
     SEARCH_ALIASES = ["kolors", "kolors unet", "kolors model", "可图", "可图模型", "加载可图", "快手可图"]
     RETURN_TYPES = ("MODEL",)
@@ -110,7 +110,7 @@ class KolorsChatGLM3Loader:
 
     def load(self, text_encoder_name, weight_dtype, device="default"):
         path = model_files.resolve("text_encoders", text_encoder_name)
-        return (unet_file.load_text_encoder(path, weight_dtype, device),)
+        return (load.load_text_encoder(path, weight_dtype, device),)
 
 
 class KolorsCheckpointLoader:
@@ -146,4 +146,4 @@ class KolorsCheckpointLoader:
         return model_files.fingerprint("checkpoints", ckpt_name)
 
     def load(self, ckpt_name):
-        return unet_file.load_checkpoint(model_files.resolve("checkpoints", ckpt_name))
+        return checkpoint.load_checkpoint(model_files.resolve("checkpoints", ckpt_name))

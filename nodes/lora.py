@@ -1,4 +1,4 @@
-"""The node for LoRAs in the styles that the stock nodes do not read."""
+"""The node for LoRAs in key formats that the stock nodes do not read."""
 
 from ..kolors_core.host import lora, messages, model_files
 
@@ -9,9 +9,9 @@ class KolorsLoraLoader:
     TITLE = "Load Kolors LoRA"
     CATEGORY = "Kolors/loaders"
     DESCRIPTION = (
-        "Applies a LoRA in any style of keys (diffusers, PEFT, kohya, SimpleTuner, DiffSynth) to the UNet and, where "
-        "the CLIP is connected, to ChatGLM3, and says how many of its modules matched. LoRAs in kohya's style also "
-        "load in the stock Load LoRA."
+        "Applies a LoRA in any key format (diffusers, PEFT, kohya, SimpleTuner, DiffSynth) to the UNet and, if a CLIP "
+        "is connected, to ChatGLM3, and says how many of its modules matched. LoRAs in kohya's format also load in "
+        "the stock Load LoRA."
     )
     SEARCH_ALIASES = ["kolors", "lora", "load lora", "dreambooth", "diffsynth", "peft", "可图", "加载LoRA"]
     RETURN_TYPES = ("MODEL", "CLIP", "LORA_MODEL")
@@ -19,8 +19,8 @@ class KolorsLoraLoader:
     OUTPUT_TOOLTIPS = (
         "The Kolors model with the LoRA.",
         "The text encoder with the LoRA; empty where none is connected.",
-        "The LoRA under keys that every node reads: Save LoRA Weights writes it to a file for the stock Load LoRA and "
-        "the hook nodes.",
+        "The LoRA in a key format that every node reads: Save LoRA Weights writes it to a file for the stock Load LoRA "
+        "and the hook nodes.",
     )
     FUNCTION = "load"
 
@@ -64,6 +64,6 @@ class KolorsLoraLoader:
 
     def load(self, model, lora_name, strength_model, strength_clip, clip=None, unique_id=None):
         path = model_files.resolve("loras", lora_name)
-        *outputs, report = lora.apply_lora(model, clip, path, strength_model, strength_clip)
-        messages.show_text(report, unique_id)
-        return tuple(outputs)
+        applied = lora.apply_lora(model, clip, path, strength_model, strength_clip)
+        messages.show_text(applied.report, unique_id)
+        return (applied.model, applied.clip, applied.tensors)

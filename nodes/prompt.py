@@ -3,8 +3,13 @@
 import torch
 
 from ..kolors_core.files.conditioning import load_conditioning, save_conditioning
-from ..kolors_core.host import model_files
-from ..kolors_core.host.text_encoder import conditioning
+from ..kolors_core.host.text_encoder.conditioning import (
+    encode_prompt,
+    find_conditioning,
+    fingerprint,
+    list_conditionings,
+    next_conditioning,
+)
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16}
 
@@ -52,12 +57,12 @@ class KolorsPromptEncode:
                 ),
             },
             "optional": {
-                "width": _pixels("Width of the original picture that the model should think of. 0 = the latent's."),
-                "height": _pixels("Height of the original picture that the model should think of. 0 = the latent's."),
-                "crop_w": _pixels("How much of that picture was cut off on the left. 0 keeps the subject whole."),
-                "crop_h": _pixels("How much of that picture was cut off at the top. 0 keeps the subject whole."),
-                "target_width": _pixels("Width that the model aims at. 0 = the latent's."),
-                "target_height": _pixels("Height that the model aims at. 0 = the latent's."),
+                "width": _pixels("Original width to condition on, as in SDXL. 0 = use the latent's."),
+                "height": _pixels("Original height to condition on, as in SDXL. 0 = use the latent's."),
+                "crop_w": _pixels("Cropped off on the left of the original, as in SDXL. 0 keeps the subject whole."),
+                "crop_h": _pixels("Cropped off at the top of the original, as in SDXL. 0 keeps the subject whole."),
+                "target_width": _pixels("Target width to condition on, as in SDXL. 0 = use the latent's."),
+                "target_height": _pixels("Target height to condition on, as in SDXL. 0 = use the latent's."),
                 "max_tokens": (
                     "INT",
                     {
@@ -66,15 +71,15 @@ class KolorsPromptEncode:
                         "max": 4096,
                         "step": 256,
                         "advanced": True,
-                        "tooltip": "Tokens after which a prompt is cut. 256 is what Kolors was trained with: about 350 "
-                        "Chinese characters or 200 English words. More makes each sampling step a little slower.",
+                        "tooltip": "Tokens after which a prompt is cut off. 256 is what Kolors was trained with: about "
+                        "350 Chinese characters or 200 English words. More makes each sampling step a little slower.",
                     },
                 ),
             },
         }
 
     def encode(self, clip, text, max_tokens=256, **size):
-        return (conditioning.encode_prompt(clip, text, max_tokens, size),)
+        return (encode_prompt(clip, text, max_tokens, size),)
 
 
 class KolorsConditioningSave:
@@ -124,7 +129,7 @@ class KolorsConditioningSave:
         }
 
     def save(self, conditioning, filename_prefix, precision):
-        path = model_files.next_conditioning(filename_prefix)
+        path = next_conditioning(filename_prefix)
         save_conditioning(path, conditioning, PRECISIONS[precision])
         return {"ui": {"text": [str(path)]}}
 
@@ -153,7 +158,7 @@ class KolorsConditioningLoad:
         return {
             "required": {
                 "conditioning_name": (
-                    model_files.list_conditionings(),
+                    list_conditionings(),
                     {"tooltip": "A file of Save Kolors Conditioning in the input or the output folder."},
                 ),
             }
@@ -161,7 +166,7 @@ class KolorsConditioningLoad:
 
     @classmethod
     def IS_CHANGED(cls, conditioning_name):
-        return model_files.conditioning_fingerprint(conditioning_name)
+        return fingerprint(conditioning_name)
 
     def load(self, conditioning_name):
-        return (load_conditioning(model_files.find_conditioning(conditioning_name)),)
+        return (load_conditioning(find_conditioning(conditioning_name)),)

@@ -38,7 +38,7 @@ class KolorsScheduler:
                 "denoise": (
                     "FLOAT",
                     DENOISE
-                    | {"tooltip": "Share of the schedule that is run, from its end: 1 all of it, 0.5 half of it."},
+                    | {"tooltip": "How much of the schedule is run, from its end: 1 all of it, 0.5 the second half."},
                 ),
             }
         }
@@ -52,7 +52,7 @@ class KolorsKSampler:
     CATEGORY = "Kolors/sampling"
     DESCRIPTION = (
         "Samples as the reference does: a preset pairs one of its schedulers with the matching solver and scales the "
-        "first noise as it does. KSampler stays the everyday way; this one is for the same image as diffusers."
+        "initial noise as it does. For everyday use take KSampler; this one gives the same image as diffusers."
     )
     SEARCH_ALIASES = ["kolors", "kolors sampler", "ksampler", "diffusers sampler", "可图", "可图采样器", "采样器"]
     RETURN_TYPES = ("LATENT",)
@@ -99,15 +99,15 @@ class KolorsKSampler:
                         "euler is the one Kolors was published with, dpmpp_2m_karras another good one.",
                     },
                 ),
-                "positive": ("CONDITIONING", {"tooltip": "What the picture should show."}),
-                "negative": ("CONDITIONING", {"tooltip": "What the picture should not show."}),
-                "latent_image": ("LATENT", {"tooltip": "An empty latent, or the encoded picture to start from."}),
+                "positive": ("CONDITIONING", {"tooltip": "What the image should show."}),
+                "negative": ("CONDITIONING", {"tooltip": "What the image should not show."}),
+                "latent_image": ("LATENT", {"tooltip": "An empty latent, or an encoded image to start from."}),
                 "denoise": (
                     "FLOAT",
                     DENOISE
                     | {
-                        "tooltip": "The reference's strength: 1 starts from noise, 0.6 changes a picture much, 0.3 "
-                        "little. The last steps x denoise steps are run.",
+                        "tooltip": "The reference's strength: 1 starts from noise, 0.6 changes an image a lot, "
+                        "0.3 a little. The last steps x denoise steps are run.",
                     },
                 ),
             }

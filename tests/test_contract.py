@@ -257,7 +257,9 @@ def our_classes() -> list[str]:
 @pytest.fixture(scope="module")
 def mappings() -> SimpleNamespace:
     """The nodes as the host sees them."""
-    importlib.import_module("comfyui_kolors.kolors_core.host.model_files").register()  # as the pack's __init__ does first
+    importlib.import_module(
+        "comfyui_kolors.kolors_core.host.model_files"
+    ).register()  # as the pack's __init__ does first
     module = importlib.import_module("comfyui_kolors.nodes")
     return SimpleNamespace(classes=module.NODE_CLASS_MAPPINGS, titles=module.NODE_DISPLAY_NAME_MAPPINGS)
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import comfy.sd
 import comfy.utils
+import loaders
 import torch
 from comfyui_kolors.demo import random_models as make
 from comfyui_kolors.kolors_core.host import control_net, sampling
-from comfyui_kolors.kolors_core.host import unet_file as loaders
 from comfyui_kolors.kolors_core.host.ip_adapter import adapter as ip_adapter
 from comfyui_kolors.kolors_core.host.ip_adapter.face import encode_faces
 from comfyui_kolors.kolors_core.host.lora import apply_lora
@@ -240,14 +240,14 @@ def adapter(models, start=0.0, end=1.0, kind="linear", mask=None, images=1, each
     loaded = models.kept("plus", lambda: ip_adapter.load_ip_adapter(models.tiny_files / "plus.safetensors"))
     pictures = torch.cat([picture(seed=seed + 1) for seed in range(images)])
     tokens = ip_adapter.encode_images(loaded, models.tower, pictures)
-    return ip_adapter.apply(models.tiny(), loaded, tokens, 0.8, start, end, kind, mask, each)
+    return ip_adapter.apply(models.tiny(), loaded, tokens, ip_adapter.Influence(0.8, start, end, kind, mask, each))
 
 
 def face(models):
     loaded = models.kept("face", lambda: ip_adapter.load_ip_adapter(models.tiny_files / "face.bin"))
     embedding = torch.randn(1, 512, generator=torch.Generator().manual_seed(1)) * 20
     tokens = encode_faces(loaded, models.tower, (embedding, picture(336, 336)))
-    return ip_adapter.apply(models.tiny(), loaded, tokens, 0.8, 0.0, 1.0)
+    return ip_adapter.apply(models.tiny(), loaded, tokens, ip_adapter.Influence(0.8, 0.0, 1.0))
 
 
 def controlled(models, *names):

@@ -166,9 +166,9 @@ def tidy(device) -> None:
 def one(device, files, vae, card, gigabytes, storage, state):
     """A prompt from files to pixels, then another prompt with all of it loaded once."""
     import comfy.model_management as management
+    import loaders
     import torch
     from comfyui_kolors.kolors_core.host import sampling
-    from comfyui_kolors.kolors_core.host import unet_file as loaders
 
     tidy(device)
     card.shrink(gigabytes)

@@ -14,8 +14,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..errors import KolorsError
-from . import locate, read_state_dict
+from ..errors import KolorsError, locate
+from ..networks.padding import count_equal
+from .weights import read_state_dict
 
 FORMAT = "kolors-conditioning-1"
 STATES = "states"
@@ -35,7 +36,7 @@ def save_conditioning(path: Path, conditioning: Conditioning, dtype: torch.dtype
     tensors: dict[str, Tensor] = {}
     entries = []
     for index, (states, extra) in enumerate(conditioning):
-        padding = count_padding(states)
+        padding = _count_padding(states)
         tensors[f"{index}.{STATES}"] = states[:, max(0, padding - 1) :]
         plain = {}
         for name, value in extra.items():
@@ -114,8 +115,7 @@ def _entry(index: int, entry: dict[str, Any], tensors: dict[str, Tensor]) -> lis
     return [states, extra | entry["extra"]]
 
 
-def count_padding(states: Tensor) -> int:
-    """Number of leading rows of (p, rows, hidden) that equal the first one, bit by bit; 0 where none does."""
-    equal = (states == states[:, :1]).all(dim=-1).all(dim=0)  # (rows,)
-    count = int(equal.int().cumprod(0).sum())
+def _count_padding(states: Tensor) -> int:
+    """Number of leading tokens of (p, tokens, hidden) that equal the first one in every prompt; 0 where none does."""
+    count = int(count_equal(states).min())
     return count if count > 1 else 0

@@ -11,17 +11,14 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from .identify import find_prefix, strip_prefix
+from ..keys import find_prefix, strip_prefix
+from .families import TEXT_WIDTHS
 
 DIFFUSERS_MARK, SD_MARK = "controlnet_cond_embedding.conv_in.weight", "zero_convs.0.0.weight"
 CONTROL_LORA_MARK = "lora_controlnet"
 DIFFERENCE_MARK = "difference"  # weights that hold what a UNet lacks to them
 UNION_MARK = "control_add_embedding.linear_1.weight"
 T2I_MARKS = ("adapter.body.0.resnets.0.block1.weight", "body.0.block1.weight", "body.0.in_conv.weight")
-
-#: What users call a ControlNet by the width of the text that its cross attention reads.
-SDXL = "SDXL"
-FAMILIES = {768: "SD1.5", 1024: "SD2", 2048: SDXL}
 
 
 def extract_control_net(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
@@ -39,7 +36,7 @@ def is_control_lora(state_dict: Mapping[str, Tensor]) -> bool:
 
 
 def is_t2i_adapter(state_dict: Mapping[str, Tensor]) -> bool:
-    """Whether the file holds a T2I-Adapter, which looks at the picture alone and reads no text."""
+    """Whether the file holds a T2I-Adapter, which looks at the image alone and reads no text."""
     return any(mark in state_dict for mark in T2I_MARKS)
 
 
@@ -54,7 +51,7 @@ def text_width(control_net: Mapping[str, Tensor]) -> int | None:
 def describe_family(control_net: Mapping[str, Tensor]) -> str:
     """An SD family by the text width, for messages."""
     width = text_width(control_net)
-    return f"{FAMILIES.get(width, 'another model')} (text width {width})"
+    return f"{TEXT_WIDTHS.get(width, 'another model')} (text width {width})"
 
 
 def sd_name(key: str) -> str:

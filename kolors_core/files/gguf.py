@@ -9,14 +9,17 @@ from __future__ import annotations
 import json
 import re
 import struct
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..errors import KolorsError
-from ..networks.tokenizer import SPECIAL_TOKENS
-from . import Weights, check_size, locate
+from ..errors import BadFile, naming
+from ..networks.tokenizer import SPECIAL_TOKENS, TOKENIZER_KEY
+from .torch_pickle import check_size
+from .weights import Weights
 
 ARCHITECTURE = "chatglm"
 VOCABULARY = "llama"  # GGUF's word for a SentencePiece vocabulary; ChatGLM4 has another kind
@@ -29,7 +32,6 @@ NAMES = {
     "ffn_up": "encoder.layers.{}.mlp.dense_h_to_4h",
     "ffn_down": "encoder.layers.{}.mlp.dense_4h_to_h",
 }
-TOKENIZER_KEY = "spiece_model"
 
 
 def is_gguf(path: str | Path) -> bool:
@@ -43,62 +45,69 @@ def is_gguf(path: str | Path) -> bool:
         return False
 
 
-class GGUFWeights(Weights):
-    """Tensors of a GGUF file: shapes on the meta device, in float16, and values by `read` alone."""
-
-    def __init__(self, tensors: dict[str, Tensor], metadata: dict[str, str], sources: dict):
-        super().__init__(tensors, metadata, sources)
-
-    def read(self, key: str, rows: slice = slice(None)) -> Tensor:
-        """Rows of one tensor, unpacked to float32; a row is a whole number of GGUF's blocks."""
-        import gguf
-
-        source = self.files[key]
-        return torch.from_numpy(gguf.quants.dequantize(source.data[rows], source.tensor_type))
-
-
-def open_gguf(path: str | Path) -> GGUFWeights:
+def open_gguf(path: str | Path) -> Weights:
     """The ChatGLM3 encoder of a GGUF file, and under ``spiece_model`` its tokenizer.
 
+    The tensors are shapes on the meta device, in float16; `Weights.read` unpacks rows of one to float32.
     Raises KolorsError where the ``gguf`` package is missing, or the file is damaged or holds another model.
     """
     path = Path(path)
+    with naming(path):
+        return _open(path)
+
+
+def _open(path: Path) -> Weights:
     try:
-        from gguf import GGUFReader
+        import gguf
     except ImportError as error:
-        raise KolorsError(
-            f"{locate(path)} is a GGUF file, which needs the package gguf. Run 'python -m pip install gguf' with "
+        raise BadFile(
+            "is a GGUF file, which needs the package gguf. Run 'python -m pip install gguf' with "
             "ComfyUI's Python, or use a .safetensors file of the encoder."
         ) from error
     try:
-        reader = GGUFReader(path)
+        reader = gguf.GGUFReader(path)
         fields = {name: field.contents() for name, field in reader.fields.items()}
     except Exception as error:  # of any type, for a damaged header is read as whatever it says
-        raise KolorsError(f"{locate(path)} is a damaged GGUF file. Download it again. ({error!r})") from error
+        raise BadFile(f"is a damaged GGUF file. Download it again. ({error!r})") from error
     architecture, vocabulary = fields.get("general.architecture"), fields.get("tokenizer.ggml.model")
     if architecture != ARCHITECTURE or vocabulary != VOCABULARY:
-        raise KolorsError(
-            f"{locate(path)} is a GGUF file of the model family {architecture}, with a vocabulary of the kind "
+        raise BadFile(
+            f"is a GGUF file of the model family {architecture}, with a vocabulary of the kind "
             f"{vocabulary}. Expected {ARCHITECTURE} with {VOCABULARY}, which chatglm3-6b has. Choose that model's file."
         )
     check_size(sum(int(source.n_bytes) for source in reader.tensors), path)
-    sources, tensors = {}, {}
-    for source in reader.tensors:
-        if key := published_name(source.name):
-            sources[key] = source
-            tensors[key] = torch.empty([int(size) for size in source.shape[::-1]], dtype=torch.float16, device="meta")
+    sources = {key: source for source in reader.tensors if (key := published_name(source.name))}
+    tensors = {
+        key: torch.empty([int(size) for size in source.shape[::-1]], dtype=torch.float16, device="meta")
+        for key, source in sources.items()
+    }
+    config, tokenizer = _read_fields(fields)
+    tensors[TOKENIZER_KEY] = torch.frombuffer(bytearray(tokenizer), dtype=torch.uint8)
+
+    def read_rows(key: str, rows: slice) -> Tensor:
+        """A row is a whole number of GGUF's blocks."""
+        source = sources[key]
+        return torch.from_numpy(gguf.quants.dequantize(source.data[rows], source.tensor_type))
+
+    return Weights(tensors, {"config": json.dumps(config)}, read_rows)
+
+
+def _read_fields(fields: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
+    """The configuration under ChatGLM's names, and the tokenizer. Raises BadFile where a field is missing or wrong."""
     try:
         config = {
             "kv_channels": fields["chatglm.embedding_length"] // fields["chatglm.attention.head_count"],
             "layernorm_epsilon": fields["chatglm.attention.layer_norm_rms_epsilon"],
         }
-        model = build_tokenizer(*(fields[f"tokenizer.ggml.{name}"] for name in ("tokens", "scores", "token_type")))
-    except (KeyError, TypeError, ZeroDivisionError) as error:
-        raise KolorsError(
-            f"{locate(path)} is an incomplete GGUF file: {error.args[0]} is missing. Download it again."
+        return config, build_tokenizer(
+            *(fields[f"tokenizer.ggml.{name}"] for name in ("tokens", "scores", "token_type"))
+        )
+    except KeyError as error:
+        raise BadFile(f"is an incomplete GGUF file: {error.args[0]} is missing. Download it again.") from error
+    except (TypeError, ValueError, AttributeError, ArithmeticError, struct.error) as error:
+        raise BadFile(
+            f"is a damaged GGUF file: its sizes or its vocabulary cannot be ({error}). Download it again."
         ) from error
-    tensors[TOKENIZER_KEY] = torch.frombuffer(bytearray(model), dtype=torch.uint8)
-    return GGUFWeights(tensors, {"config": json.dumps(config)}, sources)
 
 
 def published_name(name: str) -> str | None:

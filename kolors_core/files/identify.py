@@ -8,23 +8,14 @@ from typing import Any
 
 from torch import Tensor
 
+from ..errors import shorten
+from ..keys import count_indices, find_prefix, strip_prefix
+from .families import TEXT_WIDTHS
+
 SIZE_EMBEDDING = 6 * 256  # height, width, crop top, crop left, target height, target width; each 256 sinusoids
 
 CHATGLM_KEY = re.compile(r"(|.*\.)encoder\.layers\.\d+\.self_attention\.query_key_value\.weight")
 CHATGLM_UNUSED = ("output_layer.", "encoder.final_layernorm.", "prefix_encoder.")
-
-
-def strip_prefix(state_dict: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The entries under `prefix`, without it."""
-    return {key[len(prefix) :]: value for key, value in state_dict.items() if key.startswith(prefix)}
-
-
-def find_prefix(keys: Iterable[str], suffix: str) -> str | None:
-    """What stands before `suffix` in the first key that ends with it as a whole name; None where none does."""
-    for key in keys:
-        if key == suffix or key.endswith("." + suffix):
-            return key[: -len(suffix)]
-    return None
 
 
 def find_kolors_unet(state_dict: Mapping[str, Tensor]) -> str | None:
@@ -65,11 +56,6 @@ def extract_chatglm3(state_dict: Mapping[str, Tensor], prefix: str) -> dict[str,
 def is_quantized(state_dict: Mapping[str, Tensor]) -> bool:
     """Whether matrices are stored as integers with a ``weight_scale``."""
     return any(key.endswith(".weight_scale") for key in state_dict)
-
-
-def count_indices(keys: Iterable[str], prefix: str) -> int:
-    """Number of distinct N among keys of the form ``<prefix>N.``"""
-    return len({key[len(prefix) :].split(".", 1)[0] for key in keys if key.startswith(prefix)})
 
 
 def diffusers_unet_layout(keys: Iterable[str]) -> dict[str, Any]:
@@ -126,8 +112,7 @@ def describe(state_dict: Mapping[str, Tensor]) -> str:
         return "a VAE"
     if has("double_blocks.") or has("joint_blocks.") or has("transformer_blocks."):
         return "a diffusion transformer of another model family"
-    sample = ", ".join(keys[:3])
-    return f"an unknown model ({len(keys)} tensors: {sample}{', ...' if len(keys) > 3 else ''})"
+    return f"an unknown model ({len(keys)} tensors: {shorten(keys)})"
 
 
 def _describe_unet(state_dict: Mapping[str, Tensor]) -> str | None:
@@ -142,5 +127,4 @@ def _describe_unet(state_dict: Mapping[str, Tensor]) -> str | None:
     else:
         return None
     width = state_dict[to_key + "attn2.to_k.weight"].shape[-1]
-    family = {768: "an SD1.5", 1024: "an SD2", 1280: "an SDXL refiner", 2048: "an SDXL"}.get(width, "a")
-    return f"{family} {kind} (text width {width}, no encoder_hid_proj)"
+    return f"a {kind} of {TEXT_WIDTHS.get(width, 'another model')} (text width {width}, no encoder_hid_proj)"

@@ -19,7 +19,7 @@ from typing import Any
 
 from torch import Tensor, tensor
 
-from ..errors import KolorsError
+from ..errors import BadFile
 
 UP, DOWN, ALPHA, MAGNITUDE = "lora_up.weight", "lora_down.weight", "alpha", "dora_scale"
 
@@ -46,7 +46,7 @@ CHATGLM_MODULE = re.compile(r"(encoder_layers_\d+_(self_attention|mlp)_|embeddin
 
 
 @dataclass(frozen=True)
-class Converted:
+class RenamedLora:
     """A LoRA under the host's keys; `modules` are those it changes, `unknown` those that no model at hand has."""
 
     tensors: dict[str, Tensor]
@@ -54,12 +54,12 @@ class Converted:
     unknown: list[str]
 
 
-def convert(lora: Mapping[str, Tensor], modules: Mapping[str, str], config: Mapping[str, Any]) -> Converted:
+def rename_lora(lora: Mapping[str, Tensor], modules: Mapping[str, str], config: Mapping[str, Any]) -> RenamedLora:
     """Rename the keys of a LoRA.
 
     modules: the host's name of each module by its `plain_name`. config: PEFT's, for alphas that the file lacks; where
     it is empty the scale is 1, as in diffusers.
-    Raises KolorsError where a module is not whole; its text goes on from the name of the file.
+    Raises BadFile where a module is not whole.
     """
     tensors: dict[str, Tensor] = {}
     changed: dict[str, str] = {}
@@ -80,13 +80,13 @@ def convert(lora: Mapping[str, Tensor], modules: Mapping[str, str], config: Mapp
             continue
         if (alpha := read_alpha(config, name, down.shape[0])) is not None:
             tensors.setdefault(f"{module}.{ALPHA}", tensor(alpha))
-    return Converted(tensors, list(changed), list(unknown))
+    return RenamedLora(tensors, list(changed), list(unknown))
 
 
 def check_module(tensors: Mapping[str, Tensor], module: str) -> None:
     """Check that a module has both matrices of a pair, of the same rank, and one number as alpha.
 
-    Raises KolorsError; its text goes on from the name of the file.
+    Raises BadFile.
     """
     up, down, alpha = (tensors.get(f"{module}.{part}") for part in (UP, DOWN, ALPHA))
     if (up is None) != (down is None):
@@ -97,7 +97,7 @@ def check_module(tensors: Mapping[str, Tensor], module: str) -> None:
         wrong = f"has an alpha of {alpha.numel()} numbers"
     else:
         return
-    raise KolorsError(f"is a damaged LoRA: {module} {wrong}. Download it again.")
+    raise BadFile(f"is a damaged LoRA: {module} {wrong}. Download it again.")
 
 
 def split_key(key: str, modules: Mapping[str, str]) -> tuple[str | None, str]:

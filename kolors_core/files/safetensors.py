@@ -7,14 +7,19 @@ every tensor from the disk, spread over the whole file. Source: the format's des
 from __future__ import annotations
 
 import json
+import re
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
+from ..errors import BadFile
+
+SAFETENSORS = re.compile(rb".{8}\{", re.DOTALL)  # how such a file begins: the length of the header, then the header
 LENGTH = 8  # bytes at the start of the file that tell the length of the header
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
@@ -23,12 +28,32 @@ DTYPES = {
 }  # fmt: skip
 
 
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str], Callable[[str, slice], Tensor]]:
+    """The tensors, mapped, the metadata, and a function that reads rows by a mapping of their own.
+
+    Raises BadFile where the file is damaged.
+    """
+    try:
+        tensors, metadata = map_tensors(path)
+    except Exception as error:  # SafetensorError, and whatever torch says of an unknown dtype
+        raise BadFile(
+            f"is a damaged safetensors file of {path.stat().st_size:,} bytes{expected_size(path)}. "
+            f"Download it again. ({error})"
+        ) from error
+
+    def read_rows(key: str, rows: slice) -> Tensor:
+        with safe_open(path, framework="pt") as file:  # a mapping that goes with the rows: its pages leave the memory
+            return file.get_tensor(key)[rows]
+
+    return tensors, metadata, read_rows
+
+
 def map_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors by key, memory-mapped on the CPU, and the metadata. What is written to them stays in this process.
 
     Raises SafetensorError where the file is damaged, and another error where torch does not know a dtype.
     """
-    with safetensors.safe_open(path, framework="pt") as file:
+    with safe_open(path, framework="pt") as file:
         header, start = read_header(path)
         content = torch.UntypedStorage.from_file(str(path), shared=False, nbytes=path.stat().st_size)
         tensors = {}

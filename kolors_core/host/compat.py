@@ -76,14 +76,14 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def load_diffusion_model_state_dict(state_dict, model_options, metadata, **dynamic):
+def load_diffusion_model_state_dict(state_dict, model_options, metadata, **reload_options):
     """``comfy.sd.load_diffusion_model_state_dict``; `metadata` is taken since 0.3.68 and would be an error before.
 
-    dynamic: see `allow_reloading`.
+    reload_options: see `allow_reloading`.
     """
     load = comfy.sd.load_diffusion_model_state_dict
     if "metadata" in inspect.signature(load).parameters:
-        return load(state_dict, model_options=model_options, metadata=metadata, **dynamic)
+        return load(state_dict, model_options=model_options, metadata=metadata, **reload_options)
     return load(state_dict, model_options=model_options)  # up to 0.3.67
 
 

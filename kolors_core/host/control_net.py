@@ -9,6 +9,7 @@ Sources: ``pipeline_controlnet_xl_kolors.py`` of diffusers' community pipelines;
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import comfy.cldm.cldm
 import comfy.controlnet
@@ -19,12 +20,9 @@ import comfy.utils
 import torch
 from torch import Tensor
 
-from ..errors import KolorsError
-from ..files import check_tensors, locate, read_state_dict
+from ..errors import BadFile, KolorsError, naming
 from ..files.control_net_keys import (
     DIFFERENCE_MARK,
-    FAMILIES,
-    SDXL,
     UNION_MARK,
     describe_family,
     extract_control_net,
@@ -33,13 +31,14 @@ from ..files.control_net_keys import (
     sd_name,
     text_width,
 )
+from ..files.families import SDXL, TEXT_WIDTHS
 from ..files.identify import describe, diffusers_unet_layout
-from . import model_files
-from .cpu import quick_operations
+from ..files.weights import check_tensors, open_weights
 from .expected import expected_tensors
-from .patched import patched_weights
+from .messages import blame_file, log_load
+from .model_files import where_to_get
+from .patched import patched_tensors
 from .unet import Kolors, KolorsConfig, TextProjection
-from .unet_file import blaming, log_load
 
 #: What a ControlNet of SDXL takes from the Kolors UNet.
 TAKEN = ("label_emb.", "encoder_hid_proj.")
@@ -49,10 +48,10 @@ class KolorsControlNet(TextProjection, comfy.cldm.cldm.ControlNet):
     """The host's ControlNet, fed with ChatGLM3 states (batch, tokens, encoder_hid_dim)."""
 
     def forward(self, x, hint, timesteps, context, y=None, **kwargs):
-        expected = self.encoder_hid_proj.in_features
-        if context.shape[-1] != expected:
+        expected, found = self.encoder_hid_proj.in_features, context.shape[-1]
+        if found != expected:
             raise KolorsError(
-                f"This ControlNet expects text states {expected} wide; the conditioning has {context.shape[-1]}. "
+                f"This ControlNet needs text embeddings of width {expected}; the conditioning has width {found}. "
                 "Use it with a Kolors model and its text encoder; for other models take 'Load ControlNet Model'."
             )
         return super().forward(x, hint, timesteps, self.encoder_hid_proj(context), y, **kwargs)
@@ -74,7 +73,7 @@ class KolorsControlLora(comfy.controlnet.ControlLora):
             self.control_weights = {key: weights[key] for key in weights if not key.startswith("label_emb.0.0.")}
         fault = "is a damaged Control-LoRA, or one of another model than SDXL"
         try:
-            with blaming(self.path, fault):
+            with naming(self.path), blame_file(fault):
                 super().pre_run(model, percent_to_timestep_function)
                 self._check(model)
                 self._take_patches(model)
@@ -89,15 +88,15 @@ class KolorsControlLora(comfy.controlnet.ControlLora):
         config["hint_channels"] = self.control_weights["input_hint_block.0.weight"].shape[1]
         expected = expected_tensors(comfy.cldm.cldm.ControlNet, **config)
         found = self.control_model.state_dict()
-        check_tensors(expected, found, "Control-LoRA", self.path)
+        check_tensors(expected, found, "Control-LoRA")
         for name in {key.rpartition(".")[0] for key in found if key.endswith((".up", ".down"))}:
             up, down = found.get(f"{name}.up"), found.get(f"{name}.down")
             if up is not None and down is not None and up.ndim >= 2 and down.ndim >= 2:
                 shape = expected[f"{name}.weight"].flatten(1).shape
                 if (up.shape[0], down.flatten(1).shape[1]) == shape and up.flatten(1).shape[1] == down.shape[0]:
                     continue
-            raise KolorsError(
-                f"{locate(self.path)} is a damaged Control-LoRA: the two matrices of {name} do not fit each other or "
+            raise BadFile(
+                f"is a damaged Control-LoRA: the two matrices of {name} do not fit each other or "
                 "the weight that they change. Download it again."
             )
 
@@ -108,7 +107,7 @@ class KolorsControlLora(comfy.controlnet.ControlLora):
         own = {prefix + key for key in self.control_weights}
         taken = {prefix + key: weight for key, weight in self.control_model.state_dict().items()}
         waiting = taken.keys() & patcher.patches.keys() - applied - own
-        for key, weight in patched_weights(patcher, prefix, patcher.load_device, waiting).items():
+        for key, weight in patched_tensors(patcher, prefix, patcher.load_device, waiting).items():
             comfy.utils.set_attr_param(self.control_model, key, weight.to(taken[prefix + key]))
 
     def copy(self):
@@ -138,34 +137,39 @@ def load_control_net(path: str, model=None):
     Raises KolorsError where the file is something else, of another model family, incomplete, or `model` is missing.
     """
     started = time.perf_counter()
-    state_dict, _ = read_state_dict(path)
-    if is_control_lora(state_dict):
-        _check_family(state_dict, model, path)
-        size = sum(tensor.nbytes for tensor in state_dict.values())
-        log_load("Control-LoRA", path, comfy.utils.weight_dtype(state_dict), size, started)
-        return KolorsControlLora(state_dict, path)
-    if is_t2i_adapter(state_dict):
-        return _load_t2i_adapter(state_dict, path)
-    weights = extract_control_net(state_dict)
-    if weights is None:
-        raise KolorsError(
-            f"{locate(path)} is {describe(state_dict)}. Expected a ControlNet of Kolors or of SDXL. "
-            f"Get {model_files.SOURCES['controlnet']} ({model_files.MIRRORS})."
-        )
-    if DIFFERENCE_MARK in state_dict:
-        raise KolorsError(
-            f"{locate(path)} holds a ControlNet as differences to the UNet it was trained on. Expected the whole "
-            f"weights. Get the full version of it, or {model_files.SOURCES['controlnet']} ({model_files.MIRRORS})."
-        )
-    weights = to_sd_names(weights)
-    kind = "Kolors ControlNet"
-    if "encoder_hid_proj.weight" not in weights:
-        kind = "SDXL ControlNet"
-        weights = _adapt(weights, model, path)
-    control_net = _build(weights, kind, path)
+    state_dict = open_weights(path).tensors
+    with naming(path):
+        if is_control_lora(state_dict):
+            _check_family(state_dict, model)
+            size = sum(tensor.nbytes for tensor in state_dict.values())
+            log_load("Control-LoRA", path, comfy.utils.weight_dtype(state_dict), size, started)
+            return KolorsControlLora(state_dict, path)
+        if is_t2i_adapter(state_dict):
+            return _load_t2i_adapter(state_dict)
+        weights, kind = _identify(state_dict, model)
+        layout, expected = _check(weights, kind)
+        control_net = _build({key: weights[key] for key in expected}, layout)
     patcher = control_net.control_model_wrapped
     log_load(kind, path, control_net.control_model.dtype, patcher.model_size(), started)
     return control_net
+
+
+def _identify(state_dict: dict[str, Tensor], model) -> tuple[dict[str, Tensor], str]:
+    """The weights of a ControlNet of Kolors under SD names, and whose it was. Raises BadFile."""
+    weights = extract_control_net(state_dict)
+    if weights is None:
+        raise BadFile(
+            f"is {describe(state_dict)}. Expected a ControlNet of Kolors or of SDXL. {where_to_get('controlnet')}"
+        )
+    if DIFFERENCE_MARK in state_dict:
+        raise BadFile(
+            "holds a ControlNet as differences from the UNet it was trained on. Expected the whole weights. Get the "
+            f"full version of it. {where_to_get('controlnet')}"
+        )
+    weights = to_sd_names(weights)
+    if "encoder_hid_proj.weight" in weights:
+        return weights, "Kolors ControlNet"
+    return _adapt(weights, model), "SDXL ControlNet"
 
 
 def to_sd_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -176,60 +180,65 @@ def to_sd_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {names.get(key) or sd_name(key): tensor for key, tensor in weights.items()}
 
 
-def _load_t2i_adapter(state_dict: dict[str, Tensor], path: str):
+def _load_t2i_adapter(state_dict: dict[str, Tensor]):
     """The host's own loading; an adapter of SDXL fits the blocks of a Kolors UNet as it is."""
-    with blaming(path, "is an incomplete T2I-Adapter"):
+    with blame_file("is an incomplete T2I-Adapter"):
         adapter = comfy.controlnet.load_controlnet_state_dict(state_dict)
     if not getattr(adapter.t2i_model, "xl", False):
-        raise KolorsError(
-            f"{locate(path)} is a T2I-Adapter of SD1.5. Expected one of SDXL, or a ControlNet of Kolors or of SDXL."
-        )
+        raise BadFile("is a T2I-Adapter of SD1.5. Expected one of SDXL, or a ControlNet of Kolors or of SDXL.")
     return adapter
 
 
-def _check_family(weights: dict[str, Tensor], model, path: str) -> None:
+def _check_family(weights: dict[str, Tensor], model) -> None:
     """Refuse a ControlNet whose cross attention reads text of another width than a Kolors UNet's."""
     width = text_width(weights)
     if model is not None and not isinstance(model.model, Kolors):
         raise KolorsError("The model input of this node expects a Kolors MODEL. Connect that of 'Load Kolors UNet'.")
     if model is None:
-        fits = FAMILIES.get(width, SDXL) == SDXL
+        fits = width is None or TEXT_WIDTHS.get(width, SDXL) == SDXL
     else:
         fits = width in (None, model.model.model_config.unet_config["context_dim"])
     if not fits:
-        raise KolorsError(
-            f"{locate(path)} is a ControlNet of {describe_family(weights)}. Expected one of Kolors or of SDXL. "
-            f"Get {model_files.SOURCES['controlnet']} ({model_files.MIRRORS})."
+        raise BadFile(
+            f"is a ControlNet of {describe_family(weights)}. Expected one of Kolors or of SDXL. "
+            f"{where_to_get('controlnet')}"
         )
 
 
-def _adapt(weights: dict[str, Tensor], model, path: str) -> dict[str, Tensor]:
+def _adapt(weights: dict[str, Tensor], model) -> dict[str, Tensor]:
     """An SDXL ControlNet with the parts of a Kolors UNet that make it read ChatGLM3's states."""
-    _check_family(weights, model, path)
+    _check_family(weights, model)
     label = weights.get("label_emb.0.0.weight")
     if label is None:
-        raise KolorsError(
-            f"{locate(path)} is a ControlNet without a label input. Expected one of Kolors or of SDXL. "
-            f"Get {model_files.SOURCES['controlnet']} ({model_files.MIRRORS})."
+        raise BadFile(
+            f"is a ControlNet without a label input. Expected one of Kolors or of SDXL. {where_to_get('controlnet')}"
         )
     if model is None:
-        raise KolorsError(
-            f"{locate(path)} is an SDXL ControlNet. To adapt it to Kolors, connect the MODEL of 'Load Kolors UNet' to "
+        raise BadFile(
+            "is an SDXL ControlNet. To adapt it to Kolors, connect the MODEL of 'Load Kolors UNet' to "
             "the model input of this node."
         )
     taken = {}
     for prefix in TAKEN:
-        found = patched_weights(model, f"diffusion_model.{prefix}")
+        found = patched_tensors(model, f"diffusion_model.{prefix}", comfy.model_management.unet_offload_device())
         taken |= {prefix + key: tensor for key, tensor in found.items()}
     rest = {key: tensor for key, tensor in weights.items() if not key.startswith(TAKEN)}
     return rest | {key: tensor.to(label.dtype) for key, tensor in taken.items()}
 
 
-def _build(weights: dict[str, Tensor], kind: str, path: str) -> comfy.controlnet.ControlNet:
-    """The host's CONTROL_NET around a `KolorsControlNet`, in the dtype that the host gives an SDXL model of its own."""
-    layout = _read_layout(weights, kind, path)
+def _check(weights: dict[str, Tensor], kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The arguments of the `KolorsControlNet` that these tensors describe, and its tensors by name, without memory.
+
+    Raises BadFile where some are missing or of another shape.
+    """
+    layout = _read_layout(weights, kind)
     expected = expected_tensors(KolorsControlNet, **layout)
-    check_tensors(expected, weights, kind, path)
+    check_tensors(expected, weights, kind)
+    return layout, expected
+
+
+def _build(weights: dict[str, Tensor], layout: dict[str, Any]) -> comfy.controlnet.ControlNet:
+    """The host's CONTROL_NET around a `KolorsControlNet`, in the dtype that the host gives an SDXL model of its own."""
     load_device = comfy.model_management.get_torch_device()
     dtype = comfy.model_management.unet_dtype(
         model_params=-1,
@@ -241,14 +250,13 @@ def _build(weights: dict[str, Tensor], kind: str, path: str) -> comfy.controlnet
         **layout,
         dtype=dtype,
         device=comfy.model_management.unet_offload_device(),
-        operations=quick_operations(comfy.ops.pick_operations(dtype, manual_cast_dtype)),
+        operations=comfy.ops.pick_operations(dtype, manual_cast_dtype),
     )
-    network.load_state_dict({key: weights[key] for key in expected})
+    network.load_state_dict(weights)
     return comfy.controlnet.ControlNet(network, load_device=load_device, manual_cast_dtype=manual_cast_dtype)
 
 
-def _read_layout(weights: dict[str, Tensor], kind: str, path: str) -> dict:
-    """The arguments of `KolorsControlNet` that these tensors describe."""
+def _read_layout(weights: dict[str, Tensor], kind: str) -> dict[str, Any]:
     try:
         layout = comfy.model_detection.detect_unet_config(weights, "")
         layout |= KolorsConfig.unet_extra_config
@@ -257,9 +265,9 @@ def _read_layout(weights: dict[str, Tensor], kind: str, path: str) -> dict:
         if "middle_block.1.proj_in.weight" in weights:  # the only attention that the smallest ones have
             layout["use_linear_in_transformer"] = weights["middle_block.1.proj_in.weight"].ndim == 2
     except Exception as error:  # the host's reading of an incomplete network fails in any way
-        raise KolorsError(
-            f"{locate(path)} is an incomplete {kind}: its blocks do not add up"
-            f"{f', without {error.args[0]}' if isinstance(error, KeyError) else ''}. Download it again."
+        missing = f", without {error.args[0]}" if isinstance(error, KeyError) else ""
+        raise BadFile(
+            f"is an incomplete {kind}: its block structure is inconsistent{missing}. Download it again."
         ) from error
     layout.pop("out_channels")
     if UNION_MARK in weights:

@@ -1,11 +1,17 @@
-"""What a node shows while it runs: a bar, and a line of text."""
+"""What a user sees while the pack works: a bar and a line on a node, a line in the log, and the fault of a file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import comfy.model_management
 import comfy.utils
+
+from ..errors import BadFile, KolorsError, log
+from . import compat
 
 
 def count_steps(total: int) -> Callable[[], None]:
@@ -25,3 +31,28 @@ def show_text(text: str, node_id: str | None) -> None:
 
     if node_id is not None and getattr(PromptServer, "instance", None) is not None:
         PromptServer.instance.send_progress_text(text, node_id)
+
+
+def log_load(what: str, path: str, dtype, size: int, started: float) -> None:
+    """One line per load: file, what its weights are stored in, size in bytes as MiB, and seconds since `started`."""
+    log.info(
+        "[Kolors] %s %s: %s, %d MiB, %.1f s",
+        what, Path(path).name, str(dtype).removeprefix("torch."), size >> 20, time.perf_counter() - started,
+    )  # fmt: skip
+
+
+@contextmanager
+def blame_file(fault: str) -> Iterator[None]:
+    """Take what ends the host's reading of a damaged file, an error of any type, for a fault of the file.
+
+    fault: what the file is then. Cancel and too little memory are none, and pass through as they are.
+    Raises BadFile.
+    """
+    try:
+        yield
+    except (KolorsError, BadFile, comfy.model_management.InterruptProcessingException):
+        raise
+    except Exception as error:
+        if compat.is_out_of_memory(error):
+            raise
+        raise BadFile(f"{fault} ({error!r}). Download it again.") from error

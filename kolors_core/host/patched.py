@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 
-def patched_weights(model, prefix: str, device="cpu", keys: Collection[str] | None = None) -> dict[str, Tensor]:
+def patched_tensors(model, prefix: str, device, keys: Collection[str] | None = None) -> dict[str, Tensor]:
     """Tensors under `prefix` of a MODEL's state dict, in float32, with the LoRAs and merges that `model` has.
 
     keys: the whole names of those that are wanted, all by default.

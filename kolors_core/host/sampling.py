@@ -82,7 +82,7 @@ def build_sigmas(model, preset: str, steps: int, denoise: float) -> torch.Tensor
 def build_sampler(preset: str, steps: int, from_noise: bool, noise_sampler=None) -> comfy.samplers.KSAMPLER:
     """SAMPLER of a preset for a schedule of `steps`.
 
-    from_noise: there is no picture under the first noise.
+    from_noise: there is no image under the first noise.
     noise_sampler: where a stochastic preset takes its noise from, the host's choice by default.
     """
     solver = SOLVERS[preset]
@@ -105,7 +105,7 @@ def sample(model, seed, steps, cfg, preset, positive, negative, latent, denoise)
         )
         return latent
     image = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
-    from_noise = denoise >= 1.0 and not torch.count_nonzero(image)  # over a picture the reference adds plain sigma
+    from_noise = denoise >= 1.0 and not torch.count_nonzero(image)  # over an image the reference adds plain sigma
     samples = comfy.sample.sample_custom(
         model,
         comfy.sample.prepare_noise(image, seed, latent.get("batch_index")),

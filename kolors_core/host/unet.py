@@ -24,12 +24,19 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ..errors import KolorsError
+from ..files.families import ENCODER_WIDTHS
 from ..files.identify import find_chatglm3, find_kolors_unet
-from . import text_rows
-from .text_encoder import clip
-from .text_rows import operations_for_rows
+from ..sampling.schedule import BETA_END, BETA_START, TRAIN_STEPS
+from . import cpu
+from .text_encoder import load as text_encoder
 
-SAMPLING_SETTINGS = {"beta_schedule": "linear", "linear_start": 0.00085, "linear_end": 0.014, "timesteps": 1100}
+#: "linear" is the host's word for betas that are linear in their square root: diffusers' scaled_linear.
+SAMPLING_SETTINGS = {
+    "beta_schedule": "linear",
+    "linear_start": BETA_START,
+    "linear_end": BETA_END,
+    "timesteps": TRAIN_STEPS,
+}
 LATENT_CELL = 8  # pixels per latent cell
 
 
@@ -47,10 +54,8 @@ class TextProjection:
         **kwargs,
     ):
         options = {"dtype": dtype, "device": device}
-        super().__init__(
-            *args, context_dim=context_dim, operations=operations_for_rows(operations), **options, **kwargs
-        )
-        exact = operations_for_rows(without_fp8_products(operations))
+        super().__init__(*args, context_dim=context_dim, operations=cpu.operations(operations), **options, **kwargs)
+        exact = cpu.operations(without_fp8_products(operations))
         self.encoder_hid_proj = exact.Linear(encoder_hid_dim, context_dim, **options)
         if without_fp8_products(operations) is not operations:
             label = self.label_emb[0]
@@ -76,15 +81,12 @@ class KolorsUNet(TextProjection, UNetModel):
         context=None,
         y=None,
         control=None,
-        transformer_options={},
-        equal_rows=None,
+        transformer_options=None,
+        equal_tokens=None,
         **kwargs,
     ):
-        """equal_rows: of `count_equal_rows` where the host was told, for all of the batch."""
-        if x.device.type in text_rows.DEVICES:
-            transformer_options.setdefault(text_rows.OVERRIDE, text_rows.attend)
-            if equal_rows is not None and not torch.compiler.is_compiling():
-                context = text_rows.mark(context, int(equal_rows.min()))
+        """equal_tokens: of each prompt's padding, as `extra_conds` counted them; None where it was not asked."""
+        context, transformer_options = cpu.prepare(context, transformer_options or {}, equal_tokens)
         context = self.encoder_hid_proj(context)
         return super().forward(x, timesteps, context, y, control, transformer_options, **kwargs)
 
@@ -126,9 +128,8 @@ class Kolors(comfy.model_base.SDXL):
         self._check_conditioning(kwargs.get("cross_attn"), kwargs.get("pooled_output"))
         _check_control_nets(kwargs.get("control"))
         conds = super().extra_conds(**kwargs)
-        if kwargs["device"].type in text_rows.DEVICES:
-            conds["equal_rows"] = comfy.conds.CONDRegular(text_rows.count_equal_rows(kwargs["cross_attn"]))
-        return conds
+        padding = cpu.count_padding(kwargs["device"], kwargs["cross_attn"])
+        return conds | {name: comfy.conds.CONDRegular(counts) for name, counts in padding.items()}
 
     def concat_cond(self, **kwargs):
         """Mask and masked latent of an inpainting UNet; the mask (m, 1, height, width) is sampled as in the reference.
@@ -149,11 +150,11 @@ class Kolors(comfy.model_base.SDXL):
 
     def _check_conditioning(self, context, pooled):
         expected = self.diffusion_model.encoder_hid_proj.in_features
-        for name, tensor in (("text states", context), ("pooled state", pooled)):
+        for name, tensor in (("text embeddings", context), ("a pooled embedding", pooled)):
             if tensor is None or tensor.shape[-1] != expected:
-                found = "none" if tensor is None else f"{tensor.shape[-1]} wide{_guess_encoder(tensor.shape[-1])}"
+                found = "none" if tensor is None else f"width {tensor.shape[-1]}{_guess_encoder(tensor.shape[-1])}"
                 raise KolorsError(
-                    f"This Kolors model expects {name} {expected} wide; the conditioning has {found}. "
+                    f"This Kolors model needs {name} of width {expected}; the conditioning has {found}. "
                     "Encode the prompts with the CLIP of 'Load Kolors ChatGLM3 Text Encoder', "
                     "and with the encoder that belongs to this UNet."
                 )
@@ -173,8 +174,7 @@ def _check_control_nets(control) -> None:
 
 
 def _guess_encoder(width: int) -> str:
-    known = {768: "SD1.5", 1024: "SD2", 2048: "SDXL", 1280: "SDXL", 4096: "ChatGLM3, or a T5"}
-    return f" (as of {known[width]})" if width in known else ""
+    return f" ({ENCODER_WIDTHS[width]})" if width in ENCODER_WIDTHS else ""
 
 
 class KolorsConfig(comfy.supported_models.SDXL):
@@ -198,18 +198,18 @@ class KolorsConfig(comfy.supported_models.SDXL):
             model.set_inpaint()
         return model
 
-    def clip_target(self, state_dict={}):
+    def clip_target(self, state_dict=None):
         """The text encoder inside a checkpoint, or None where there is none."""
-        prefix = find_chatglm3(state_dict)
-        if prefix is None:
+        prefix = find_chatglm3(state_dict or {})
+        if state_dict is None or prefix is None:
             return None
-        return ClipTarget(*clip.checkpoint_target(state_dict, prefix))
+        return ClipTarget(*text_encoder.build_target(state_dict, prefix))
 
     def process_clip_state_dict(self, state_dict):
-        return clip.from_checkpoint_keys(state_dict)
+        return text_encoder.from_checkpoint_keys(state_dict)
 
     def process_clip_state_dict_for_saving(self, state_dict):
-        return clip.to_checkpoint_keys(state_dict)
+        return text_encoder.to_checkpoint_keys(state_dict)
 
 
 def register() -> None:

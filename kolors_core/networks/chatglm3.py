@@ -9,7 +9,8 @@ prompt are equal in every layer, and no real row ever sees one. It is therefore 
 key counts (rows - n) times, which a bias of log(rows - n) on its attention score does. Several prompts are packed end
 to end as one sequence under a block-diagonal bias, so that no row is computed that is not needed.
 
-Axes: r packed rows, h hidden, a attention heads, g key/value groups, d head size, p prompts, n rows of a padded prompt.
+Axes: r packed rows, q of them that ask, h hidden, a attention heads, g key/value groups, d head size, p prompts, n rows
+of a padded prompt.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import KolorsError
+from ..errors import BadFile
 from .tokenizer import PAD_ID
 
-PARTS = "Download it again; of a sharded model put all parts and their .index.json into one folder."
+DOWNLOAD_AGAIN = "Download it again; of a sharded model put all parts and their .index.json into one folder."
 
-#: attention(query, key, value, bias) -> (1, a, r, d); query (1, a, q, d), key and value (1, a, r, d), bias (q, r)
+#: attention(query, key, value, bias) -> (1, a, q, d); query (1, a, q, d), key and value (1, a, r, d), bias (q, r)
 Attention = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
@@ -57,17 +58,19 @@ class ChatGLM3Config:
         """Read the sizes from tensor shapes.
 
         The head size shows in no weight: it comes from the length of ``rotary_pos_emb.inv_freq`` (a quarter of it),
-        else from `config` (ChatGLM's ``kv_channels``), else it is the released 128. Raises KolorsError where a tensor
-        that tells a size is missing, the sizes do not fit together, or a layer is missing; its text goes on from the
-        name of the file.
+        else from `config` (ChatGLM's ``kv_channels``), else it is the released 128. Raises BadFile where a tensor that
+        tells a size is missing, the sizes do not fit together, or a layer is missing.
         """
         try:
             return cls._from_shapes(state_dict, config or {})
         except KeyError as error:
-            raise KolorsError(f"is an incomplete ChatGLM3 text encoder: {error.args[0]} is missing. {PARTS}") from None
+            raise BadFile(
+                f"is an incomplete ChatGLM3 text encoder: {error.args[0]} is missing. {DOWNLOAD_AGAIN}"
+            ) from None
         except (ValueError, TypeError, IndexError, ZeroDivisionError, OverflowError) as error:
-            raise KolorsError(
-                f"is a damaged ChatGLM3 text encoder: its tensors and configuration do not add up ({error}). {PARTS}"
+            raise BadFile(
+                f"is a damaged ChatGLM3 text encoder: its tensors and configuration are inconsistent ({error}). "
+                f"{DOWNLOAD_AGAIN}"
             ) from error
 
     @classmethod
@@ -79,14 +82,14 @@ class ChatGLM3Config:
         ffn_size = state_dict[f"{layer}.mlp.dense_h_to_4h.weight"].shape[0] // 2
         num_layers = max(max(layers) + 1, int(config.get("num_layers", 0)))
         if num_layers > 2 * len(layers):  # a few missing ones are named by their tensors
-            raise KolorsError(
-                f"is an incomplete ChatGLM3 text encoder: it has {len(layers)} of {num_layers} layers. {PARTS}"
+            raise BadFile(
+                f"is an incomplete ChatGLM3 text encoder: it has {len(layers)} of {num_layers} layers. {DOWNLOAD_AGAIN}"
             )
         inv_freq = state_dict.get("rotary_pos_emb.inv_freq")
         head_dim = inv_freq.shape[0] * 4 if inv_freq is not None else int(config.get("kv_channels", cls.head_dim))
         num_groups, odd = divmod(qkv_rows - hidden_size, 2 * head_dim)
         if odd or num_groups < 1 or hidden_size % head_dim:
-            raise KolorsError(
+            raise BadFile(
                 f"is a ChatGLM3 text encoder whose head size cannot be {head_dim} (hidden size {hidden_size}, "
                 f"{qkv_rows} rows of query_key_value). Put ChatGLM's config.json, with kv_channels, beside it."
             )

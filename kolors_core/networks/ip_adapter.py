@@ -1,12 +1,12 @@
-"""The IP-Adapters of Kolors, top to bottom: IP-Adapter Plus for any picture, FaceID Plus for a face.
+"""The IP-Adapters of Kolors, top to bottom: IP-Adapter Plus for any image, FaceID Plus for a face.
 
-Both turn the penultimate hidden states of a CLIP vision tower into a few image tokens, which a key and a value
+Both turn the penultimate hidden states of a CLIP vision encoder into a few image tokens, which a key and a value
 projection per cross attention of the UNet then offer beside the text. Plus asks for them with learned queries; FaceID
 Plus asks with queries made from a face embedding, and its tokens are ChatGLM3-wide: the UNet's own text projection
 brings them to the width of the cross attention. Sources: Ye et al., "IP-Adapter" (2023); ``load_ip_adapter`` of
 diffusers, and ``ipa_faceid_plus.py`` of Kwai-Kolors, against which they are tested.
 
-Axes: i images, s states of the vision tower, t image tokens, w width, n attention heads, d head size.
+Axes: i images, s states of the vision encoder, t image tokens, w width, n attention heads, d head size.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..errors import KolorsError
-from ..files.identify import count_indices, strip_prefix
+from ..errors import BadFile
+from ..keys import count_indices
 
 HEAD_DIM = 64  # of the resampler, in every published adapter; no shape shows it
-ADAPTER_PREFIXES = ("ip_adapter.", "adapter_modules.")  # of the projections: Plus' and FaceID Plus' files
 
 
 @dataclass(frozen=True)
@@ -47,14 +46,11 @@ class IPAdapterConfig:
     def from_state_dict(cls, state_dict: dict[str, Tensor]) -> IPAdapterConfig:
         """Read the sizes from the shapes of a published file's tensors, under our names.
 
-        Raises KolorsError where the file is no Plus adapter or lacks a tensor that tells a size, or was made for
-        another model family; its text goes on from the name of the file.
+        Raises BadFile where the file lacks a tensor that tells a size, or is no adapter of this kind.
         """
         face = "image_proj.perceiver_resampler.proj_in.weight" in state_dict
         resampler = "image_proj.perceiver_resampler." if face else "image_proj."
         try:
-            if foreign := describe_foreign(state_dict):
-                raise KolorsError(f"is {foreign}. Expected an IP-Adapter Plus or FaceID Plus of Kolors.")
             modules = sorted({int(key.split(".")[1]) for key in state_dict if key.startswith("ip_adapter.")})
             width, image_width = state_dict[resampler + "proj_in.weight"].shape
             projections = [state_dict[f"ip_adapter.{module}.to_k_ip.weight"].shape for module in modules]
@@ -77,34 +73,12 @@ class IPAdapterConfig:
                 face_width=face_width,
             )
         except KeyError as error:
-            raise KolorsError(f"is an incomplete IP-Adapter: {error.args[0]} is missing. Download it again.") from None
+            raise BadFile(f"is an incomplete IP-Adapter: {error.args[0]} is missing. Download it again.") from None
         except (ValueError, IndexError, ZeroDivisionError) as error:
-            raise KolorsError(
+            raise BadFile(
                 f"is a damaged IP-Adapter: its tensors have other names or numbers of dimensions than an adapter has "
                 f"({error}). Download it again."
             ) from None
-
-
-def describe_foreign(state_dict: dict[str, Tensor]) -> str | None:
-    """Name an adapter that is not Kolors', by its parts and widths; None for one that may be."""
-    projection = next((key for key in state_dict if key.endswith("to_k_ip.weight")), None)
-    if projection is None or not any(key.startswith("image_proj.") for key in state_dict):
-        return "no IP-Adapter: it has no image_proj or no to_k_ip"
-    integers = [key for key, tensor in state_dict.items() if not tensor.is_floating_point()]
-    if integers:
-        return f"an IP-Adapter with {len(integers)} tensors that are no floats ({integers[0]})"
-    family = {768: "SD1.5", 1024: "SD2"}.get(state_dict[projection].shape[-1])
-    if family:
-        return f"an IP-Adapter for {family} (text width {state_dict[projection].shape[-1]})"
-    if any("to_q_lora" in key for key in state_dict):
-        return "a FaceID adapter for SDXL, with a LoRA in it"
-    if "image_proj.proj.weight" in state_dict or "image_proj.proj.3.weight" in state_dict:
-        return "an IP-Adapter for SDXL without a resampler, which is not the Plus kind"
-    resampler = next((key for key in state_dict if key.endswith("proj_in.weight")), None)
-    tower = resampler and {1280: "ViT-H", 1664: "ViT-bigG"}.get(state_dict[resampler].shape[-1])
-    if tower:
-        return f"an IP-Adapter for SDXL (its pictures come from CLIP {tower}, {state_dict[resampler].shape[-1]} wide)"
-    return None
 
 
 class ResamplerAttention(nn.Module):
@@ -230,11 +204,3 @@ class IPAdapter(nn.Module):
         if self.config.is_face:
             tokens = text_projection(tokens)
         return [(module.to_k_ip(tokens), module.to_v_ip(tokens)) for module in self.ip_adapter.values()]
-
-
-def extract_ip_adapter(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of either published layout under our module names, ``image_proj.*`` and ``ip_adapter.*``."""
-    adapter = {key: tensor for key, tensor in state_dict.items() if key.startswith("image_proj.")}
-    for prefix in ADAPTER_PREFIXES:
-        adapter |= {f"ip_adapter.{key}": tensor for key, tensor in strip_prefix(state_dict, prefix).items()}
-    return adapter

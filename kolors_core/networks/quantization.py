@@ -14,8 +14,6 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from .linear import linear
-
 BITS = {"int8": 8, "int4": 4}
 LARGEST = {8: 127, 4: 7}
 PART = 1 << 22  # values that are read at a time, and
@@ -102,7 +100,7 @@ class PackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         weight = dequantize(self.weight.to(x.device), self.weight_scale, self.bits, x.dtype)
-        return linear(x, weight, None if self.bias is None else self.bias.to(x))
+        return nn.functional.linear(x, weight, None if self.bias is None else self.bias.to(x))
 
 
 def packed_linear(bits: int, base: type[PackedLinear] = PackedLinear) -> type[PackedLinear]:

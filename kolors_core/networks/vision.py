@@ -1,4 +1,4 @@
-"""What a CLIP vision tower of Kolors sees of a picture: the reference's preprocessing, with its own resize.
+"""What a CLIP vision encoder of Kolors sees of an image: the reference's preprocessing, with its own resize.
 
 Source: transformers' ``CLIPImageProcessor`` on Pillow with ``size=336, crop_size=336``, as in the samples of
 Kwai-Kolors/Kolors.
@@ -17,7 +17,7 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def to_pil(image: Tensor) -> Image.Image:
-    """One picture (height, width, 3 or 4) of 0..1 as 8-bit RGB; an alpha channel is left out."""
+    """One image (height, width, 3 or 4) of 0..1 as 8-bit RGB; an alpha channel is left out."""
     return Image.fromarray((image[..., :3].clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy(), "RGB")
 
 
@@ -27,7 +27,7 @@ def from_pil(image: Image.Image) -> Tensor:
 
 
 def center_square(image: Image.Image, size: int = IMAGE_SIZE) -> Image.Image:
-    """The middle of a picture whose shorter side was made `size` pixels long (bicubic)."""
+    """The middle of an image whose shorter side was made `size` pixels long (bicubic)."""
     shorter = min(image.size)
     width, height = (size if side == shorter else int(size * side / shorter) for side in image.size)
     left, top = (width - size) // 2, (height - size) // 2
@@ -35,6 +35,6 @@ def center_square(image: Image.Image, size: int = IMAGE_SIZE) -> Image.Image:
 
 
 def pixel_values(images: Tensor) -> Tensor:
-    """Pictures (i, height, width, 3 or 4) of 0..1 as the tower takes them: (i, 3, 336, 336) float32, normalised."""
+    """Images (i, height, width, 3 or 4) of 0..1 for the vision encoder: (i, 3, 336, 336) float32, normalised."""
     squares = torch.stack([from_pil(center_square(to_pil(image))) for image in images])
     return ((squares - torch.tensor(MEAN)) / torch.tensor(STD)).movedim(-1, 1)

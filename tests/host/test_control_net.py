@@ -23,8 +23,8 @@ UNION = Sizes(channels=(320, 320, 320), depth=(1, 1))  # the host's union layers
 @pytest.fixture(scope="module")
 def host():
     """The host side of the pack, by module."""
+    import loaders
     from comfyui_kolors.kolors_core.host import control_net, sampling, unet
-    from comfyui_kolors.kolors_core.host import unet_file as loaders
     from comfyui_kolors.kolors_core.host.ip_adapter import adapter as ip_adapter
 
     unet.register()
@@ -137,7 +137,7 @@ def test_beside_an_ip_adapter_equals_the_reference(host, unet, networks, model, 
     save_file(weights, tmp_path / "plus.safetensors")
     adapter = host.ip_adapter.load_ip_adapter(tmp_path / "plus.safetensors")
     tokens = host.ip_adapter.encode_images(adapter, host_tower(tmp_path), picture())
-    both = host.ip_adapter.apply(model, adapter, tokens, 0.6, 0.0, 1.0)
+    both = host.ip_adapter.apply(model, adapter, tokens, host.ip_adapter.Influence(0.6, 0.0, 1.0))
     found = sample(host, both, controlled((canny, hint())))
     expected = theirs(unet, [control(networks[0])], adapter=weights, image=picture(), scale=0.6)
     assert relative_error(found, expected) <= LATENT_TOLERANCE
@@ -389,7 +389,7 @@ def test_one_of_another_model_is_named_before_it_runs(host, model, folder):
     for control_net in (plain, comfy.controlnet.ControlLora({})):
         with pytest.raises(KolorsError, match="Load it with 'Load Kolors ControlNet'"):
             sample(host, model, controlled((control_net, hint())))
-    with pytest.raises(KolorsError, match="expects text states 64 wide; the conditioning has 2048"):
+    with pytest.raises(KolorsError, match="needs text embeddings of width 64; the conditioning has width 2048"):
         network(torch.zeros(1, 4, 8, 8), torch.zeros(1, 3, 64, 64), torch.zeros(1), torch.zeros(1, 77, 2048))
 
 

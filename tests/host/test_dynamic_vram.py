@@ -48,7 +48,7 @@ def test_all_that_loads_a_model_passes_under_dynamic_vram():
 @pytest.fixture(params=["int8", "int4"])
 def packed(request, tmp_path):
     """A CLIP with packed layers of more than 16 KB, its layer under KEY, a clone with a LoRA, and the new values."""
-    from comfyui_kolors.kolors_core.host import unet_file as loaders
+    import loaders
 
     tokenizer = {"spiece_model": torch.frombuffer(bytearray(TOKENIZER.model), dtype=torch.uint8)}
     save_file(random_chatglm3(MID, TOKENIZER.pieces) | tokenizer, tmp_path / "encoder.safetensors")
@@ -73,9 +73,9 @@ def output(layer, weight=None):
 @pytest.fixture(params=["the pack", "the host"])
 def unet(request, tmp_path):
     """A MODEL and who loaded it."""
+    import loaders
     from comfy.model_patcher import ModelPatcher
     from comfyui_kolors.kolors_core.host import unet
-    from comfyui_kolors.kolors_core.host import unet_file as loaders
 
     unet.register()
     path = str(tmp_path / "unet.safetensors")

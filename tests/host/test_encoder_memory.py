@@ -19,7 +19,7 @@ TOKENIZER = ChatGLM3Tokenizer(random_tokenizer())
 
 @pytest.fixture
 def load(tmp_path):
-    from comfyui_kolors.kolors_core.host import unet_file as loaders
+    import loaders
 
     def load(weight_dtype="default", sizes=TINY):
         state_dict = random_chatglm3(sizes, TOKENIZER.pieces)

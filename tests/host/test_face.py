@@ -114,7 +114,7 @@ def test_a_face_that_fills_the_picture_is_found_at_a_smaller_size(face, insightf
 
 
 def test_a_picture_without_a_face_is_named(face, insightface):
-    with pytest.raises(KolorsError, match=r"No face was found in picture 1 of 2 \(600 x 400 pixels\)"):
+    with pytest.raises(KolorsError, match=r"No face was found in image 1 of 2 \(600 x 400 pixels\)"):
         face.find_faces(torch.cat([picture(), picture(seed=2)]))
 
 
@@ -133,9 +133,9 @@ def test_embeddings_that_do_not_fit_are_named(face, tmp_path):
 
     save_file(random_face_adapter(TINY, TOWER["hidden_size"]), tmp_path / "face.safetensors")
     adapter, tower = ip_adapter.load_ip_adapter(tmp_path / "face.safetensors"), host_tower(tmp_path)
-    with pytest.raises(KolorsError, match=r"face.safetensors .* reads face embeddings 512 wide; this one is 256 wide"):
+    with pytest.raises(KolorsError, match=r"face.safetensors .* face embeddings of width 512; this one has width 256"):
         face.encode_faces(adapter, tower, (torch.zeros(1, 256), picture()))
-    with pytest.raises(KolorsError, match="2 face embeddings and 1 pictures"):
+    with pytest.raises(KolorsError, match=r"2 face embedding\(s\) and 1 image\(s\)"):
         face.encode_faces(adapter, tower, (torch.zeros(2, 512), picture()))
     one, negative = (torch.ones(1, 512), picture()), (torch.zeros(1, 512), picture(seed=3))
     default, given = (face.encode_faces(adapter, tower, one, other) for other in (None, negative))

@@ -23,7 +23,7 @@ TYPES = ("F32", "F16", "Q8_0", "Q5_0", "Q4_0", "Q4_1")
 
 @pytest.fixture(scope="module")
 def loaders():
-    from comfyui_kolors.kolors_core.host import unet_file as loaders
+    import loaders
 
     return loaders
 

@@ -40,8 +40,8 @@ def disc() -> torch.Tensor:
 @pytest.fixture(scope="module")
 def host():
     """The host side of the pack, by module."""
+    import loaders
     from comfyui_kolors.kolors_core.host import sampling, unet
-    from comfyui_kolors.kolors_core.host import unet_file as loaders
 
     unet.register()
     return SimpleNamespace(loaders=loaders, sampling=sampling)

@@ -33,8 +33,8 @@ def host():
     """The host side of the pack, by module."""
     from types import SimpleNamespace
 
+    import loaders
     from comfyui_kolors.kolors_core.host import sampling, unet
-    from comfyui_kolors.kolors_core.host import unet_file as loaders
     from comfyui_kolors.kolors_core.host.ip_adapter import adapter as ip_adapter
     from comfyui_kolors.kolors_core.host.ip_adapter import attention as image_attention
     from comfyui_kolors.kolors_core.host.ip_adapter import face
@@ -91,6 +91,11 @@ def plain(host, model):
     return ours(host.sampling, model, "euler", STEPS)
 
 
+def apply(host, model, adapter, tokens, *influence, **options):
+    """A clone with the adapter, under an `Influence` of these settings."""
+    return host.ip_adapter.apply(model, adapter, tokens, host.ip_adapter.Influence(*influence, **options))
+
+
 def run(host, model, **options):
     return ours(host.sampling, model, "euler", STEPS, **options)
 
@@ -110,7 +115,7 @@ def test_image_tokens_equal_the_reference(host, adapter, tower, pipe, width, hei
 @pytest.mark.parametrize("scale", [1.0, 0.5])
 @pytest.mark.parametrize("cfg", [5.0, 1.0])
 def test_latents_equal_the_reference(host, model, adapter, tokens, pipe, plain, scale, cfg):
-    applied = host.ip_adapter.apply(model, adapter, tokens, scale, 0.0, 1.0)
+    applied = apply(host, model, adapter, tokens, scale, 0.0, 1.0)
     found = run(host, applied, cfg=cfg)
     expected = theirs(pipe, scale, cfg, STEPS, ip_adapter_image=to_pil(picture()[0]))
     assert relative_error(found, expected) <= LATENT_TOLERANCE
@@ -120,7 +125,7 @@ def test_latents_equal_the_reference(host, model, adapter, tokens, pipe, plain, 
 def test_two_images_of_one_adapter_equal_the_reference(host, model, adapter, tower, pipe):
     images = [picture(seed=seed) for seed in (1, 2)]
     tokens = host.ip_adapter.encode_images(adapter, tower, torch.cat(images))
-    found = run(host, host.ip_adapter.apply(model, adapter, tokens, 0.8, 0.0, 1.0))
+    found = run(host, apply(host, model, adapter, tokens, 0.8, 0.0, 1.0))
     expected = theirs(pipe, 0.8, ip_adapter_image=[[to_pil(image[0]) for image in images]])
     assert relative_error(found, expected) <= LATENT_TOLERANCE
 
@@ -130,7 +135,7 @@ def test_two_adapters_equal_the_reference(host, model, folder, unet, tower):
     for index in (0, 1):
         adapter = host.ip_adapter.load_ip_adapter(folder / f"plus-{index}.safetensors")
         tokens = host.ip_adapter.encode_images(adapter, tower, images[index])
-        model = host.ip_adapter.apply(model, adapter, tokens, scales[index], 0.0, 1.0)
+        model = apply(host, model, adapter, tokens, scales[index], 0.0, 1.0)
     adapters = [random_ip_adapter(TINY, TOWER["hidden_size"], seed=seed) for seed in (0, 1)]
     pipe = reference_pipeline(unet, adapters)
     expected = theirs(pipe, scales, ip_adapter_image=[to_pil(image[0]) for image in images])
@@ -138,7 +143,11 @@ def test_two_adapters_equal_the_reference(host, model, folder, unet, tower):
 
 
 def test_batches_and_other_shapes_equal_the_reference(host, model, adapter, tokens, pipe):
-    found = run(host, host.ip_adapter.apply(model, adapter, tokens, 0.7, 0.0, 1.0), shape=(2, 4, 16, 24))
+    found = run(
+        host,
+        apply(host, model, adapter, tokens, 0.7, 0.0, 1.0),
+        shape=(2, 4, 16, 24),
+    )
     image = to_pil(picture()[0])
     expected = theirs(pipe, 0.7, size=(128, 192), batch=2, ip_adapter_image=image)
     assert relative_error(found, expected) <= LATENT_TOLERANCE
@@ -148,7 +157,7 @@ def test_a_mask_equals_the_reference(host, model, adapter, tokens, pipe):
     """Along the borders of cells both agree; elsewhere the reference samples the mask where we average it."""
     mask = torch.zeros(128, 128)
     mask[:, 64:] = 1
-    found = run(host, host.ip_adapter.apply(model, adapter, tokens, 1.0, 0.0, 1.0, mask=mask))
+    found = run(host, apply(host, model, adapter, tokens, 1.0, 0.0, 1.0, mask=mask))
     image = to_pil(picture()[0])
     expected = theirs(pipe, 1.0, ip_adapter_image=image, masks=[mask[None, None]])
     assert relative_error(found, expected) <= LATENT_TOLERANCE
@@ -164,7 +173,7 @@ def test_a_mask_equals_the_reference(host, model, adapter, tokens, pipe):
     ],
 )
 def test_weight_types_are_the_blocks_of_the_reference(host, model, adapter, tokens, pipe, weight_type, blocks):
-    found = run(host, host.ip_adapter.apply(model, adapter, tokens, 0.9, 0.0, 1.0, weight_type))
+    found = run(host, apply(host, model, adapter, tokens, 0.9, 0.0, 1.0, weight_type))
     expected = theirs(pipe, blocks, ip_adapter_image=to_pil(picture()[0]))
     assert relative_error(found, expected) <= LATENT_TOLERANCE
 
@@ -181,7 +190,7 @@ def face(host, folder, tower):
 @pytest.mark.parametrize("cfg", [5.0, 1.0])
 def test_faces_equal_the_reference(host, model, unet, face, scale, cfg):
     adapter, tokens = face
-    found = run(host, host.ip_adapter.apply(model, adapter, tokens, scale, 0.0, 1.0), cfg=cfg)
+    found = run(host, apply(host, model, adapter, tokens, scale, 0.0, 1.0), cfg=cfg)
     pipe, embeds = face_pipeline(unet, random_face_adapter(TINY, TOWER["hidden_size"]), tokens)
     expected = theirs(pipe, scale, cfg, ip_adapter_image_embeds=embeds if cfg > 1 else [embeds[0][1:]])
     assert relative_error(found, expected) <= LATENT_TOLERANCE
@@ -193,7 +202,7 @@ def test_faces_equal_the_reference(host, model, unet, face, scale, cfg):
 @pytest.mark.parametrize("cfg", [5.0, 1.0])
 def test_faces_equal_the_original_code(host, model, unet, face, scale, cfg):
     adapter, tokens = face
-    found = run(host, host.ip_adapter.apply(model, adapter, tokens, scale, 0.0, 1.0), cfg=cfg)
+    found = run(host, apply(host, model, adapter, tokens, scale, 0.0, 1.0), cfg=cfg)
     expected = theirs_by_original_code(unet, random_face_adapter(TINY, TOWER["hidden_size"]), tokens, scale, cfg)
     assert relative_error(found, expected) <= LATENT_TOLERANCE
     assert relative_error(run(host, model, cfg=cfg), expected) > 10 * LATENT_TOLERANCE
@@ -224,20 +233,23 @@ def test_a_lora_on_the_text_projection_reaches_the_face(host, model, face):
 )
 def test_what_counts_nowhere_is_bit_equal_to_no_adapter(host, model, adapter, tokens, plain, options):
     settings = {"weight": 1.0, "start_at": 0.0, "end_at": 1.0} | options
-    assert torch.equal(run(host, host.ip_adapter.apply(model, adapter, tokens, **settings)), plain)
+    assert torch.equal(run(host, apply(host, model, adapter, tokens, **settings)), plain)
 
 
 def test_the_original_model_stays_bit_equal(host, model, adapter, tokens, plain):
-    applied = host.ip_adapter.apply(model, adapter, tokens, 1.0, 0.0, 1.0)
+    applied = apply(host, model, adapter, tokens, 1.0, 0.0, 1.0)
     first = run(host, applied)
     assert torch.equal(run(host, model), plain)
     assert torch.equal(run(host, applied), first)
 
 
 def test_a_white_mask_equals_no_mask(host, model, adapter, tokens):
-    without = run(host, host.ip_adapter.apply(model, adapter, tokens, 1.0, 0.0, 1.0))
+    without = run(host, apply(host, model, adapter, tokens, 1.0, 0.0, 1.0))
     for mask in (torch.ones(1, 64, 64), torch.ones(3, 7), torch.ones(2, 300, 200)):
-        assert torch.equal(run(host, host.ip_adapter.apply(model, adapter, tokens, 1.0, 0.0, 1.0, mask=mask)), without)
+        assert torch.equal(
+            run(host, apply(host, model, adapter, tokens, 1.0, 0.0, 1.0, mask=mask)),
+            without,
+        )
 
 
 def test_the_order_of_two_adapters_does_not_matter(host, model, folder, tower, tokens):
@@ -246,7 +258,7 @@ def test_the_order_of_two_adapters_does_not_matter(host, model, folder, tower, t
         both = model
         for index in order:
             adapter = host.ip_adapter.load_ip_adapter(folder / f"plus-{index}.safetensors")
-            both = host.ip_adapter.apply(both, adapter, tokens, 0.7, 0.0, 1.0)
+            both = apply(host, both, adapter, tokens, 0.7, 0.0, 1.0)
         applied.append(run(host, both))
     assert relative_error(*applied) <= 1e-5
 
@@ -254,7 +266,7 @@ def test_the_order_of_two_adapters_does_not_matter(host, model, folder, tower, t
 def test_a_range_counts_in_its_steps_only(host, model, adapter, tokens, plain):
     """Begun late, the run is the plain one until then; ended early, the rest follows from what there is."""
     seen = []
-    applied = host.ip_adapter.apply(model, adapter, tokens, 1.0, 0.3, 0.7)
+    applied = apply(host, model, adapter, tokens, 1.0, 0.3, 0.7)
     replaced = applied.model_options["transformer_options"]["patches_replace"]["attn2"]
     (prompt,) = {patch.prompt for patch in replaced.values()}
     holds = prompt.sigmas.holds
@@ -272,9 +284,13 @@ def test_one_image_per_latent(host, model, adapter, tower):
     images = torch.cat([picture(seed=seed) for seed in (1, 2)])
     both = host.ip_adapter.encode_images(adapter, tower, images)
     shape = (2, 4, 16, 16)
-    found = run(host, host.ip_adapter.apply(model, adapter, both, 1.0, 0.0, 1.0, one_per_latent=True), shape=shape)
+    found = run(
+        host,
+        apply(host, model, adapter, both, 1.0, 0.0, 1.0, one_per_latent=True),
+        shape=shape,
+    )
     for index in (0, 1):
-        alone = host.ip_adapter.apply(model, adapter, both[:, index : index + 1], 1.0, 0.0, 1.0)
+        alone = apply(host, model, adapter, both[:, index : index + 1], 1.0, 0.0, 1.0)
         assert relative_error(found[index], run(host, alone, shape=shape)[index]) <= 1e-5
 
 
@@ -282,22 +298,20 @@ def test_a_negative_image_takes_the_place_of_the_references(host, model, adapter
     negative = host.ip_adapter.encode_images(adapter, tower, picture(), picture(seed=9))
     assert torch.equal(negative[0], tokens[0])
     assert not torch.equal(negative[1], tokens[1])
-    found, before = (
-        run(host, host.ip_adapter.apply(model, adapter, given, 1.0, 0.0, 1.0)) for given in (negative, tokens)
-    )
+    found, before = (run(host, apply(host, model, adapter, given, 1.0, 0.0, 1.0)) for given in (negative, tokens))
     assert relative_error(found, before) > LATENT_TOLERANCE
 
 
 def test_eases_weigh_the_modules_by_their_order(host, model):
     attention = host.image_attention
-    places = attention.find_places(model.model.diffusion_model)
+    places = attention.find_sites(model.model.diffusion_model)
     order = [*places["input"], *places["middle"], *places["output"]]
     assert [(place.block, place.number) for place in order] == [
         *[("input", number) for number in (4, 5, 7, 8)],
         ("middle", 0),
         *[("output", number) for number in range(6)],
     ]
-    shares = {kind: [attention.place_weights(places, kind)[place] for place in order] for kind in attention.EASES}
+    shares = {kind: [attention.site_weights(places, kind)[place] for place in order] for kind in attention.EASES}
     assert set(shares["linear"]) == {1.0}
     assert shares["ease in"] == sorted(shares["ease in"], reverse=True) != sorted(shares["ease in"])
     assert shares["ease out"] == sorted(shares["ease out"])
@@ -319,12 +333,12 @@ def test_the_grid_of_merged_cells_keeps_the_proportions(host):
 
 
 def test_the_host_moving_the_model_lets_go_of_copies(host, model, adapter, tokens):
-    applied = host.ip_adapter.apply(model, adapter, tokens, 1.0, 0.0, 1.0, mask=torch.ones(1, 8, 8))
+    applied = apply(host, model, adapter, tokens, 1.0, 0.0, 1.0, mask=torch.ones(1, 8, 8))
     run(host, applied)
     patches = applied.model_options["transformer_options"]["patches_replace"]["attn2"].values()
-    assert all(patch._placed for patch in patches)
+    assert all(patch._batches for patch in patches)
     applied.model_patches_to(torch.device("cpu"))
-    assert not any(patch._placed or patch.prompt._masks for patch in patches)
+    assert not any(patch._batches or patch.prompt._masks for patch in patches)
 
 
 def test_a_range_is_told_without_reading_a_sigma_of_a_device(host):
@@ -354,11 +368,11 @@ def test_what_a_range_adds_is_the_same_by_a_bool_and_by_a_tensor(host, held):
 
 def test_keys_and_values_stay_where_prompts_are_computed_in_turn(host, model, adapter, tokens):
     """One copy for each make-up of a batch, which the steps after the first find again."""
-    applied = host.ip_adapter.apply(model, adapter, tokens, 1.0, 0.0, 1.0)
+    applied = apply(host, model, adapter, tokens, 1.0, 0.0, 1.0)
     patch = next(iter(applied.model_options["transformer_options"]["patches_replace"]["attn2"].values()))
     query = torch.randn(1, 4, patch.key.shape[-1])
-    first = [patch._place(query, kinds) for kinds in ((0,), (1,))]
-    again = [patch._place(query, kinds) for kinds in ((0,), (1,))]
+    first = [patch._for_batch(query, kinds) for kinds in ((0,), (1,))]
+    again = [patch._for_batch(query, kinds) for kinds in ((0,), (1,))]
     assert all(a is b for pair, other in zip(first, again) for a, b in zip(pair, other))
     assert not torch.equal(first[0][0], first[1][0])
 
@@ -386,8 +400,8 @@ def test_a_replacement_by_another_pack_is_kept(host, model, adapter, tokens, pla
 
     patched = model.clone()
     patched.set_model_attn2_replace(theirs, "input", 4, 0)
-    applied = host.ip_adapter.apply(patched, adapter, tokens, 1.0, 0.0, 1.0)
-    expected = run(host, host.ip_adapter.apply(model, adapter, tokens, 1.0, 0.0, 1.0))
+    applied = apply(host, patched, adapter, tokens, 1.0, 0.0, 1.0)
+    expected = run(host, apply(host, model, adapter, tokens, 1.0, 0.0, 1.0))
     assert torch.equal(run(host, applied), expected)
     assert len(calls) == STEPS
     replaced = applied.model_options["transformer_options"]["patches_replace"]["attn2"][("input", 4, 0)]
@@ -399,7 +413,7 @@ def test_copying_a_models_options_copies_no_tensors(host, model, adapter, tokens
     """Hosts up to 0.8 copy them in depth for every clone."""
     import copy
 
-    applied = host.ip_adapter.apply(model, adapter, tokens, 1.0, 0.0, 1.0)
+    applied = apply(host, model, adapter, tokens, 1.0, 0.0, 1.0)
     copied = copy.deepcopy(applied.model_options)
     for key, patch in applied.model_options["transformer_options"]["patches_replace"]["attn2"].items():
         twin = copied["transformer_options"]["patches_replace"]["attn2"][key]
@@ -411,7 +425,7 @@ def test_copying_a_models_options_copies_no_tensors(host, model, adapter, tokens
 
 def test_what_a_pack_adds_to_a_clone_stays_there(host, model, adapter, tokens):
     """Newest hosts share a model's options with its clones, and IPAdapter_plus adds to the replacements it finds."""
-    applied = host.ip_adapter.apply(model, adapter, tokens, 1.0, 0.0, 1.0)
+    applied = apply(host, model, adapter, tokens, 1.0, 0.0, 1.0)
     before = run(host, applied)
     clone = applied.clone()
     for patch in clone.model_options["transformer_options"]["patches_replace"]["attn2"].values():
@@ -425,25 +439,25 @@ def test_another_unets_adapter_is_named(host, model, tower, tmp_path):
     other = host.ip_adapter.load_ip_adapter(tmp_path / "other.safetensors")
     tokens = host.ip_adapter.encode_images(other, tower, picture())
     with pytest.raises(KolorsError, match=r"other.safetensors .* UNet with 23 cross attentions .* model has 17"):
-        host.ip_adapter.apply(model, other, tokens, 1.0, 0.0, 1.0)
+        apply(host, model, other, tokens, 1.0, 0.0, 1.0)
     save_file(random_ip_adapter(Sizes(context=256), TOWER["hidden_size"]), tmp_path / "wide.safetensors")
     wide = host.ip_adapter.load_ip_adapter(tmp_path / "wide.safetensors")
     tokens = host.ip_adapter.encode_images(wide, tower, picture())
-    with pytest.raises(KolorsError, match=r"wide.safetensors .* tokens 256 wide; .* reads 128"):
-        host.ip_adapter.apply(model, wide, tokens, 1.0, 0.0, 1.0)
+    with pytest.raises(KolorsError, match=r"wide.safetensors .* tokens of width 256; .* reads width 128"):
+        apply(host, model, wide, tokens, 1.0, 0.0, 1.0)
 
 
 def test_a_tower_of_another_size_is_named(host, adapter, tmp_path):
-    with pytest.raises(KolorsError, match=r"sees 224 pixels .* expect 336"):
+    with pytest.raises(KolorsError, match=r"takes images of 224 pixels .* expect 336"):
         host.ip_adapter.encode_images(adapter, host_tower(tmp_path, image_size=224), picture())
-    with pytest.raises(KolorsError, match=r"plus-0.safetensors .* reads CLIP states 64 wide; .* gives 128"):
+    with pytest.raises(KolorsError, match=r"plus-0.safetensors .* reads CLIP states of width 64; .* have 128"):
         host.ip_adapter.encode_images(adapter, host_tower(tmp_path, hidden_size=128), picture())
 
 
 def test_the_wrong_node_for_an_adapter_is_named(host, adapter, face, tower):
     with pytest.raises(KolorsError, match=r"face.bin .* is a FaceID adapter. Use 'Apply Kolors FaceID'"):
         host.ip_adapter.encode_images(face[0], tower, picture())
-    with pytest.raises(KolorsError, match=r"plus-0.safetensors .* is no FaceID adapter. Use 'Apply Kolors IP-Adapter'"):
+    with pytest.raises(KolorsError, match=r"plus-0.safetensors .* is not a FaceID adapter. Use 'Apply Kolors IP-A"):
         host.face.encode_faces(adapter, tower, (torch.zeros(1, 512), picture()))
 
 

@@ -5,7 +5,7 @@ import hashlib
 import pytest
 import torch
 from comfyui_kolors.demo.random_models import TINY, random_unet
-from comfyui_kolors.kolors_core.errors import KolorsError
+from comfyui_kolors.kolors_core.errors import KolorsError, naming
 from safetensors.torch import load_file, save_file
 
 pytestmark = pytest.mark.host
@@ -13,8 +13,8 @@ pytestmark = pytest.mark.host
 
 @pytest.fixture(scope="module")
 def loaders():
+    import loaders
     from comfyui_kolors.kolors_core.host import unet
-    from comfyui_kolors.kolors_core.host import unet_file as loaders
 
     unet.register()
     return loaders
@@ -27,11 +27,12 @@ def file(tmp_path):
 
 
 def test_weights_that_fit_stay_in_the_mapped_file(loaders, file, monkeypatch):
-    from comfyui_kolors.kolors_core.files import read_state_dict
+    from comfyui_kolors.kolors_core.files.weights import open_weights
+    from comfyui_kolors.kolors_core.host import unet_file
 
-    tensors, metadata = read_state_dict(file)
-    monkeypatch.setattr(loaders, "read_state_dict", lambda path: (tensors, metadata))
-    places = {tensor.data_ptr() for tensor in tensors.values()}
+    opened = open_weights(file)
+    monkeypatch.setattr(unet_file, "open_weights", lambda path: opened)
+    places = {tensor.data_ptr() for tensor in opened.tensors.values()}
     weights = dict(loaders.load_unet(file).model.diffusion_model.named_parameters())
     assert all(weight.data_ptr() in places for weight in weights.values())
     half = loaders.load_unet(file, "fp16").model.diffusion_model
@@ -76,17 +77,22 @@ MEMORY = {
 
 @pytest.mark.parametrize("name", MEMORY)
 def test_too_little_memory_is_no_fault_of_a_file(loaders, name):
-    with pytest.raises(type(MEMORY[name])) as error, loaders.blaming("model.safetensors", "is damaged"):
+    from comfyui_kolors.kolors_core.host.messages import blame_file
+
+    with pytest.raises(type(MEMORY[name])) as error, naming("model.safetensors"), blame_file("is damaged"):
         raise MEMORY[name]
     assert error.value is MEMORY[name]
 
 
 def test_what_else_ends_a_reading_is_told_as_a_fault_of_the_file(loaders):
+    from comfyui_kolors.kolors_core.host.messages import blame_file
+
     with (
         pytest.raises(
             KolorsError, match=r"^model.safetensors in \. is damaged \(KeyError\('x'\)\). Download it again.$"
         ),
-        loaders.blaming("model.safetensors", "is damaged"),
+        naming("model.safetensors"),
+        blame_file("is damaged"),
     ):
         raise KeyError("x")
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from comfyui_kolors.demo.random_models import TINY, Sizes, random_chatglm3, random_tokenizer, random_unet
 from comfyui_kolors.kolors_core.errors import KolorsError
-from comfyui_kolors.kolors_core.files.lora_keys import diffsynth_blocks
+from comfyui_kolors.kolors_core.files.lora_keys import diffsynth_blocks, rename_lora
 from comfyui_kolors.kolors_core.networks.tokenizer import ChatGLM3Tokenizer
 from loras import RANK, metadata_of, old_processors, random_pairs, save, styles, theirs, written
 from reference import LATENT_TOLERANCE, TOLERANCE, build_chatglm3, encode, relative_error
@@ -33,8 +33,8 @@ EQUAL = 1e-6  # relative L2 among styles
 @pytest.fixture(scope="module")
 def host():
     """The host side of the pack, by module."""
+    import loaders
     from comfyui_kolors.kolors_core.host import lora, sampling, unet
-    from comfyui_kolors.kolors_core.host import unet_file as loaders
 
     unet.register()
     return SimpleNamespace(loaders=loaders, lora=lora, sampling=sampling)
@@ -281,12 +281,11 @@ def test_an_adapter_folder_on_chatglm3_equals_peft(host, model, clip, adapter_fo
 @pytest.mark.parametrize("prefix", ["text_encoder.", "text_encoders.transformer.", "lora_te_", "lora_te1_", ""])
 def test_every_prefix_of_the_text_encoder(host, model, clip, prefix):
     names = host.lora.unet_modules(model) | host.lora.encoder_modules(clip)
-    from comfyui_kolors.kolors_core.files.lora_keys import convert
 
     module = "encoder.layers.1.mlp.dense_4h_to_h"
     name = prefix + (module.replace(".", "_") if prefix.endswith("_") else module)
     pair = {"lora_A": torch.zeros(RANK, TINY.ffn), "lora_B": torch.zeros(TINY.hidden, RANK)}
-    converted = convert({f"{name}.{part}.weight": matrix for part, matrix in pair.items()}, names, {})
+    converted = rename_lora({f"{name}.{part}.weight": matrix for part, matrix in pair.items()}, names, {})
     assert list(converted.tensors) == [
         f"text_encoders.transformer.{module}.{part}.weight" for part in ("lora_down", "lora_up")
     ]
@@ -350,12 +349,12 @@ def test_a_lora_of_sd15_is_named(host, model, tmp_path):
 
 
 def test_other_models_are_named(host, model, unet, tmp_path):
-    assert ": it is a Kolors UNet. Expected a LoRA" in refused(host, model, None, unet.state_dict(), tmp_path)
+    assert " is a Kolors UNet. Expected a LoRA" in refused(host, model, None, unet.state_dict(), tmp_path)
 
 
 def test_a_lora_for_the_encoder_asks_for_the_clip(host, model, clip, adapter_folder, pairs, tmp_path):
     path = adapter_folder[0] / "adapter_model.safetensors"
-    with pytest.raises(KolorsError, match=r"this LoRA is for the text encoder .* Connect the CLIP"):
+    with pytest.raises(KolorsError, match=r"is a LoRA for the text encoder .* Connect the CLIP"):
         host.lora.apply_lora(model, None, str(path), 1.0, 1.0)
     both = written(pairs, "unet.{}".format, ".lora_A.weight", ".lora_B.weight")
     both["text_encoder.encoder.layers.0.mlp.dense_4h_to_h.lora_A.weight"] = torch.zeros(RANK, TINY.ffn)

@@ -94,8 +94,8 @@ def host() -> SimpleNamespace:
     """The same files through our loaders and the host's own VAE."""
     import comfy.sd
     import comfy.utils
+    import loaders
     from comfyui_kolors.kolors_core.host import sampling, unet
-    from comfyui_kolors.kolors_core.host import unet_file as loaders
     from comfyui_kolors.kolors_core.host.ip_adapter import adapter as ip_adapter
 
     unet.register()
@@ -148,7 +148,7 @@ def test_pictures_with_the_adapter_equal_diffusers(reference, host):
     states = hidden[-2].repeat(1, 1, COPIES)  # (2, 577, 1024)
     negative, positive = states.split(1)
     tokens = host.ip_adapter.encode_states(host.adapter, [positive, negative])
-    applied = host.ip_adapter.apply(host.model, host.adapter, tokens, 1.0, 0.0, 1.0)
+    applied = host.ip_adapter.apply(host.model, host.adapter, tokens, host.ip_adapter.Influence(1.0, 0.0, 1.0))
     found = draw_here(host, PROMPTS[0], applied)
     reference.pipe.load_ip_adapter([weights], subfolder="", weight_name=[""], image_encoder_folder=None)
     try:

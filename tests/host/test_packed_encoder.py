@@ -23,7 +23,7 @@ ERROR = {"int8": 0.06, "int4": 0.6}  # relative L2 of the context against float3
 
 @pytest.fixture(scope="module")
 def loaders():
-    from comfyui_kolors.kolors_core.host import unet_file as loaders
+    import loaders
 
     return loaders
 

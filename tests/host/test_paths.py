@@ -100,10 +100,11 @@ def test_the_fingerprint_follows_the_file(paths, folders):
 def test_the_tokenizer_is_found_in_order(paths, folders, tmp_path):
     """From the last place to the first: each found one is preferred to those before."""
     import torch
+    from comfyui_kolors.kolors_core.host.text_encoder.tokenizer_file import find_tokenizer
 
     encoder = str(tmp_path / "encoder.safetensors")
     with pytest.raises(KolorsError, match=r"No tokenizer for .*encoder\.safetensors.*tokenizer\.model.*Kwai-Kolors"):
-        paths.find_tokenizer(encoder, ROWS)
+        find_tokenizer(encoder, ROWS)
     pack = folders.get_folder_paths("custom_nodes")[0]
     places = [
         os.path.join(pack, "some-pack", "configs", "tokenizer", "tokenizer.model"),
@@ -112,17 +113,28 @@ def test_the_tokenizer_is_found_in_order(paths, folders, tmp_path):
     ]
     for place in places:
         put(place, MODEL)
-        assert paths.find_tokenizer(encoder, ROWS).source == place
+        assert find_tokenizer(encoder, ROWS).source == place
     stored = torch.frombuffer(bytearray(MODEL), dtype=torch.uint8)
-    assert paths.find_tokenizer(encoder, ROWS, stored).source == f"spiece_model in {encoder}"
+    assert find_tokenizer(encoder, ROWS, stored).source == f"spiece_model in {encoder}"
 
 
 def test_a_tokenizer_of_another_model_is_passed_over(paths, folders, tmp_path):
+    from comfyui_kolors.kolors_core.host.text_encoder.tokenizer_file import find_tokenizer
+
     encoder = str(tmp_path / "encoder.safetensors")
     put(str(tmp_path / "tokenizer.model"), MODEL)
     size = ChatGLM3Tokenizer(MODEL).vocab_size
     with pytest.raises(KolorsError, match=f"of no use: .*{size} tokens, the encoder has 65,024"):
-        paths.find_tokenizer(encoder, 65024)
+        find_tokenizer(encoder, 65024)
     put(os.path.join(folders.get_folder_paths("text_encoders")[0], "tokenizer.model"), b"garbage")
     with pytest.raises(KolorsError, match=r"tokenizer\.model \(damaged\)"):
-        paths.find_tokenizer(encoder, 65024)
+        find_tokenizer(encoder, 65024)
+
+
+def test_for_an_encoder_in_a_checkpoint_the_working_directory_is_not_searched(folders, tmp_path, monkeypatch):
+    from comfyui_kolors.kolors_core.host.text_encoder.tokenizer_file import find_tokenizer
+
+    put(str(tmp_path / "tokenizer.model"), MODEL)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(KolorsError, match=r"^No tokenizer for the text encoder in the checkpoint\. Put .* anywhere in"):
+        find_tokenizer(None, ROWS)

@@ -15,8 +15,8 @@ pytestmark = pytest.mark.host
 
 @pytest.fixture
 def loaders(models):
+    import loaders
     from comfyui_kolors.kolors_core.host import unet
-    from comfyui_kolors.kolors_core.host import unet_file as loaders
 
     unet.register()
     return loaders

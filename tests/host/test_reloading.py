@@ -18,8 +18,8 @@ KINDS = ("unet", "encoder", "model of a checkpoint", "encoder of a checkpoint", 
 def reloads(tmp_path_factory) -> dict[str, tuple]:
     """The patcher of every model that this pack loads, and the function and arguments that load it again."""
     import comfy.sd
+    import loaders
     from comfyui_kolors.kolors_core.host import compat, unet
-    from comfyui_kolors.kolors_core.host import unet_file as loaders
 
     unet.register()
 

@@ -28,7 +28,7 @@ def unet():
 
 @pytest.fixture(scope="module")
 def model(sampling, unet, tmp_path_factory):
-    from comfyui_kolors.kolors_core.host import unet_file as loaders
+    import loaders
 
     path = tmp_path_factory.mktemp("unet") / "unet.safetensors"
     save_file(unet.state_dict(), path)

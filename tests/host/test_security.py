@@ -12,8 +12,8 @@ import pytest
 import torch
 from comfyui_kolors.demo import random_models
 from comfyui_kolors.kolors_core.errors import KolorsError
-from comfyui_kolors.kolors_core.files import read_state_dict
 from comfyui_kolors.kolors_core.files.conditioning import save_conditioning
+from comfyui_kolors.kolors_core.files.weights import read_state_dict
 from image_prompts import nested
 from loras import random_pairs, written
 from safetensors.torch import load_file, save_file
@@ -108,39 +108,40 @@ def folders(tmp_path, monkeypatch) -> Path:
 @pytest.mark.parametrize("name", OUTSIDE)
 def test_a_conditioning_is_not_read_from_outside_its_folders(folders, name, mark):
     """A name that another node hands over is not checked against the list, and up to 0.8 the host follows any."""
-    from comfyui_kolors.kolors_core.host import model_files as paths
+    from comfyui_kolors.kolors_core.host.text_encoder import conditioning
 
     name = name.format(base=folders) + mark
     with pytest.raises(FileNotFoundError, match="was not found in"):
-        paths.find_conditioning(name)
-    assert paths.conditioning_fingerprint(name) == f"{name} missing"
+        conditioning.find_conditioning(name)
+    assert conditioning.fingerprint(name) == f"{name} missing"
 
 
 @pytest.mark.parametrize("kind", ["diffusion_models", "text_encoders", "checkpoints", "controlnet", "loras"])
 @pytest.mark.parametrize("name", OUTSIDE)
 def test_a_model_is_not_read_from_outside_its_folders(folders, name, kind):
-    from comfyui_kolors.kolors_core.host import model_files as paths
+    from comfyui_kolors.kolors_core.host import model_files
 
     with pytest.raises(FileNotFoundError, match="was not found"):
-        paths.resolve(kind, name.format(base=folders))
+        model_files.resolve(kind, name.format(base=folders))
 
 
 @pytest.mark.parametrize("prefix", ["../saved", "a/../../saved", "../new/saved", "{base}/saved"])
 def test_a_conditioning_is_not_saved_outside_the_output_folder(folders, prefix):
-    from comfyui_kolors.kolors_core.host import model_files as paths
+    from comfyui_kolors.kolors_core.host.text_encoder import conditioning
 
     with pytest.raises(Exception, match=r"outside the output folder|leads out of"):
-        paths.next_conditioning(prefix.format(base=folders))
+        conditioning.next_conditioning(prefix.format(base=folders))
     assert not (folders / "new").exists()
 
 
 def test_files_inside_the_folders_are_found(folders):
-    from comfyui_kolors.kolors_core.host import model_files as paths
+    from comfyui_kolors.kolors_core.host import model_files
+    from comfyui_kolors.kolors_core.host.text_encoder import conditioning
 
     for kind in ("input/a", "output", "diffusion_models/a"):
         save_conditioning(folders / kind / "x..y.safetensors", [[torch.zeros(1, 2, 4), {}]])
-    assert paths.find_conditioning("a/x..y.safetensors") == folders / "input/a/x..y.safetensors"
-    assert paths.find_conditioning("x..y.safetensors [output]") == folders / "output/x..y.safetensors"
-    assert Path(paths.resolve("diffusion_models", "a/x..y.safetensors")).samefile(
+    assert conditioning.find_conditioning("a/x..y.safetensors") == folders / "input/a/x..y.safetensors"
+    assert conditioning.find_conditioning("x..y.safetensors [output]") == folders / "output/x..y.safetensors"
+    assert Path(model_files.resolve("diffusion_models", "a/x..y.safetensors")).samefile(
         folders / "diffusion_models/a/x..y.safetensors"
     )

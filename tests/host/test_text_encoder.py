@@ -18,7 +18,7 @@ PROMPT = "一只红苹果，黄色背景 a red apple on a yellow background"
 
 @pytest.fixture(scope="module")
 def loaders():
-    from comfyui_kolors.kolors_core.host import unet_file as loaders
+    import loaders
 
     return loaders
 
@@ -166,12 +166,12 @@ def test_where_the_tensors_lie_in_a_file_makes_no_difference(loaders, tmp_path, 
 
 
 def test_checkpoint_keys_and_back(clip):
-    from comfyui_kolors.kolors_core.host.text_encoder import clip as text_encoder
+    from comfyui_kolors.kolors_core.host.text_encoder import load
 
     state_dict = clip.get_sd()
-    checkpoint = text_encoder.to_checkpoint_keys(state_dict)
+    checkpoint = load.to_checkpoint_keys(state_dict)
     assert all(key.startswith("text_encoders.") for key in checkpoint)
-    assert text_encoder.from_checkpoint_keys(checkpoint).keys() == state_dict.keys()
+    assert load.from_checkpoint_keys(checkpoint).keys() == state_dict.keys()
 
 
 def test_other_packs_and_nodes_read_the_tokens(clip):

@@ -15,8 +15,8 @@ HEIGHT, WIDTH = 512, 768  # pixels named in the size conditioning
 
 @pytest.fixture(scope="module")
 def loaders():
+    import loaders
     from comfyui_kolors.kolors_core.host import unet
-    from comfyui_kolors.kolors_core.host import unet_file as loaders
 
     unet.register()
     return loaders
@@ -228,10 +228,10 @@ def test_conditioning_of_another_width_is_named(kolors_model):
     for bad, message in (
         (
             {"cross_attn": torch.zeros(1, 77, 2048)},
-            r"text states 64 wide; the conditioning has 2048 wide \(as of SDXL\)",
+            r"text embeddings of width 64; the conditioning has width 2048 \(SDXL\)",
         ),
-        ({"pooled_output": torch.zeros(1, 1280)}, "pooled state 64 wide; the conditioning has 1280 wide"),
-        ({"pooled_output": None}, "pooled state 64 wide; the conditioning has none"),
+        ({"pooled_output": torch.zeros(1, 1280)}, "pooled embedding of width 64; the conditioning has width 1280"),
+        ({"pooled_output": None}, "pooled embedding of width 64; the conditioning has none"),
     ):
         with pytest.raises(KolorsError, match=message):
             kolors_model.extra_conds(**(good | bad), **size)

@@ -62,8 +62,8 @@ class Readers:
     """The pack's functions behind the nodes: each gets a path, loads the file, and uses what it loaded once."""
 
     def __init__(self, folder: Path):
+        import loaders
         from comfyui_kolors.kolors_core.host import control_net, lora, unet
-        from comfyui_kolors.kolors_core.host import unet_file as loaders
         from comfyui_kolors.kolors_core.host.ip_adapter import adapter as ip_adapter
         from safetensors.torch import save_file
 
@@ -177,7 +177,7 @@ def good_files() -> list[Good]:
     from comfyui_kolors.kolors_core.host.unet_file import extract_unet
 
     unet = unet_tensors()
-    sd_unet = {f"model.diffusion_model.{key}": value for key, value in extract_unet(unet, "unet").items()}
+    sd_unet = {f"model.diffusion_model.{key}": value for key, value in extract_unet(unet)[0].items()}
     half = {key: value.half() for key, value in unet.items()}
     encoder = encoder_tensors()
     encoder_keys = {key: f"chatglm3.transformer.{key}" for key in encoder} | {"spiece_model": "spiece_model"}

@@ -174,7 +174,7 @@ def test_a_checkpoint_with_a_damaged_vae_is_named(server):
     vae = {f"first_stage_model.{key}": tensor for key, tensor in random_models.random_vae().items()}
     key = "first_stage_model.taesd_decoder.1.weight"
     vae[key] = vae[key][:, :3].contiguous()
-    from comfyui_kolors.kolors_core.files import read_state_dict
+    from comfyui_kolors.kolors_core.files.weights import read_state_dict
 
     graph = KolorsGraph()
     graph.add("ModelSave", model=graph.model, filename_prefix="checkpoints/for-vae")

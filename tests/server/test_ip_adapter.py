@@ -594,7 +594,7 @@ def test_an_adapter_without_one_tensor_is_named_incomplete(put, refuse, key):
     ("sizes", "words"),
     [
         (replace(TINY, depth=(1, 3)), ["23 cross attentions", "17 cross attentions"]),
-        (replace(TINY, channels=(32, 64, 128)), ["64 to 128 wide", "64 to 64 wide"]),
+        (replace(TINY, channels=(32, 64, 128)), ["widths 64 to 128", "widths 64 to 64"]),
         (replace(TINY, context=256), ["256", "128"]),
     ],
     ids=["depth", "channels", "context"],
@@ -624,7 +624,7 @@ def test_a_face_adapter_in_the_picture_node_and_the_reverse(refuse):
         return graph.apply_face(PLUS, face_embedding=graph.add("KolorsTestFace", seed=1, width=512))
 
     message = refuse(change, "KolorsFaceIDApply")
-    for word in (PLUS, "is no FaceID adapter", "Use 'Apply Kolors IP-Adapter'"):
+    for word in (PLUS, "is not a FaceID adapter", "Use 'Apply Kolors IP-Adapter'"):
         assert word in message, message
 
 

@@ -51,7 +51,7 @@ def test_a_server_with_little_memory_or_cache_gives_the_same_bytes(dev, server, 
         for turn in range(3):
             graph = OnOneDevice()
             if turn == 1:  # a bad prompt between two good ones
-                with pytest.raises(PromptError, match="expects text states 64 wide"):
+                with pytest.raises(PromptError, match="needs text embeddings of width 64"):
                     wrong = graph.add("KolorsTestWidths", width=2048, pooled_width=1280)
                     client.latent(graph, graph.sample(wrong))
                 client.free()

@@ -173,11 +173,11 @@ def test_a_conditioning_is_not_read_outside_of_its_folders(server, name):
 @pytest.mark.parametrize(
     ("widths", "words"),
     [
-        (SDXL, ["2048 wide (as of SDXL)"]),
-        (SD15, ["768 wide (as of SD1.5)"]),
-        ({"width": 4096, "pooled_width": 4096}, ["4096 wide (as of ChatGLM3, or a T5)"]),
-        ({"width": TINY.hidden, "pooled_width": 0}, ["pooled state", "none"]),
-        ({"width": TINY.hidden, "pooled_width": 1280}, ["pooled state", "1280 wide"]),
+        (SDXL, ["width 2048 (SDXL)"]),
+        (SD15, ["width 768 (SD1.5)"]),
+        ({"width": 4096, "pooled_width": 4096}, ["width 4096 (ChatGLM3 or T5)"]),
+        ({"width": TINY.hidden, "pooled_width": 0}, ["a pooled embedding", "none"]),
+        ({"width": TINY.hidden, "pooled_width": 1280}, ["a pooled embedding", "width 1280"]),
     ],
     ids=str,
 )
@@ -193,7 +193,8 @@ def test_conditioning_of_another_width_is_named_by_the_sampler(server, sampler, 
         samples = graph.add(sampler, model=graph.model, latent_image=graph.empty_latent(), **settings, **inputs)
     failure = fail(server, graph, samples)
     assert (failure.kind, failure.node) == ("KolorsError", sampler)
-    assert f"expects {words[0] if words[0] == 'pooled state' else 'text states'} {TINY.hidden} wide" in str(failure)
+    what = words[0] if words[0] == "a pooled embedding" else "text embeddings"
+    assert f"needs {what} of width {TINY.hidden}" in str(failure)
     for word in (*words, "Load Kolors ChatGLM3 Text Encoder"):
         assert word in str(failure)
 
@@ -260,7 +261,7 @@ def test_a_kolors_control_net_on_sdxl_is_named(server, files):
     positive = controlled(graph, loaded, graph.sdxl_prompt)
     failure = fail(server, graph, graph.sample(positive, graph.sdxl_prompt, model=graph.sdxl))
     assert (failure.kind, failure.node) == ("KolorsError", "KSampler")
-    assert "expects text states 64 wide; the conditioning has 2048" in str(failure)
+    assert "needs text embeddings of width 64; the conditioning has width 2048" in str(failure)
 
 
 def controlled(graph, control_net, positive=None) -> Link:

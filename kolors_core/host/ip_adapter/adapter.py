@@ -1,4 +1,4 @@
-"""IP-Adapters in the host: read, encode pictures, and add their attention to a clone of the model.
+"""IP-Adapters in the host: read, encode images, and add their attention to a clone of the model.
 
 The adapter itself is needed only when it is applied: keys and values of the image tokens are projected then, once, for
 every cross attention, and sampling only attends to them.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import comfy.model_management
@@ -17,28 +18,38 @@ import torch
 from comfy.patcher_extension import CallbacksMP
 from torch import Tensor
 
-from ...errors import KolorsError, check_numbers
-from ...files import check_tensors, locate, read_state_dict
+from ...errors import BadFile, KolorsError, check_numbers, locate, naming
 from ...files.identify import describe
-from ...networks.ip_adapter import IPAdapter, IPAdapterConfig, extract_ip_adapter
-from ...networks.linear import linear
+from ...files.ip_adapter_keys import check_family, extract_ip_adapter
+from ...files.weights import check_tensors, open_weights
+from ...networks.ip_adapter import IPAdapter, IPAdapterConfig
 from ...networks.vision import IMAGE_SIZE, pixel_values
-from .. import compat, model_files
-from ..cpu import CASTING
+from .. import compat
+from ..cpu import CASTING, linear
 from ..expected import expected_tensors
-from ..messages import count_steps
-from ..patched import patched_weights
-from ..unet_file import log_load
-from .attention import IMAGE, NEGATIVE, ImageAttention, ImagePrompt, Place, SigmaRange, find_places, place_weights
+from ..messages import count_steps, log_load
+from ..model_files import where_to_get
+from ..patched import patched_tensors
+from .attention import (
+    IMAGE,
+    NEGATIVE,
+    AttentionSite,
+    ImageAttention,
+    ImagePrompt,
+    SigmaRange,
+    find_sites,
+    in_adapter_order,
+    site_weights,
+)
 
 OWN_ATTENTION = "kolors_ip_adapter"  # under which the host keeps our callback
-#: States of the reference's negative image by vision tower, which never change.
+#: States of the reference's negative image by vision encoder, which never change.
 NEGATIVE_STATES: WeakKeyDictionary = WeakKeyDictionary()
-TOWER = "Load CLIP Vision with clip-vit-large-patch14-336 of Kolors-IP-Adapter-Plus/image_encoder"
+VISION_ENCODER_HINT = "Load CLIP Vision with clip-vit-large-patch14-336 of Kolors-IP-Adapter-Plus/image_encoder"
 
 
 class HostIPAdapter:
-    """What the graph calls KOLORS_IPADAPTER: an adapter whose place the host decides."""
+    """What the graph calls KOLORS_IPADAPTER: an adapter whose device the host decides."""
 
     def __init__(self, model: IPAdapter, path: str):
         self.config = model.config
@@ -59,21 +70,18 @@ def load_ip_adapter(path: str) -> HostIPAdapter:
     Raises KolorsError where the file is something else, an adapter of another model family, or incomplete.
     """
     started = time.perf_counter()
-    state_dict, _ = read_state_dict(path)
-    adapter = extract_ip_adapter(state_dict)
-    if not adapter:
-        raise KolorsError(
-            f"{locate(path)} is {describe(state_dict)}. Expected an IP-Adapter of Kolors. "
-            f"Get {model_files.SOURCES['ipadapter']} ({model_files.MIRRORS})."
-        )
-    try:
-        config = IPAdapterConfig.from_state_dict(adapter)
-    except KolorsError as error:
-        raise KolorsError(
-            f"{locate(path)} {error} Get {model_files.SOURCES['ipadapter']} ({model_files.MIRRORS})."
-        ) from None
-    expected = expected_tensors(IPAdapter, config)
-    check_tensors(expected, adapter, "IP-Adapter", path)
+    weights = open_weights(path)
+    with naming(path):
+        adapter = extract_ip_adapter(weights.tensors)
+        if not adapter:
+            raise BadFile(
+                f"is {describe(weights.tensors)}. Expected an IP-Adapter of Kolors. {where_to_get('ipadapter')}"
+            )
+        with naming(path, hint=where_to_get("ipadapter")):
+            check_family(adapter)
+            config = IPAdapterConfig.from_state_dict(adapter)
+        expected = expected_tensors(IPAdapter, config)
+        check_tensors(expected, adapter, "IP-Adapter")
     model = IPAdapter(config, device="meta", operations=CASTING)
     model.load_state_dict({key: adapter[key] for key in expected}, assign=True)
     model.requires_grad_(False).eval()
@@ -84,30 +92,30 @@ def load_ip_adapter(path: str) -> HostIPAdapter:
 
 
 def vision_states(clip_vision, images: Tensor | None) -> Tensor:
-    """Penultimate hidden states (i, s, width), float32, of pictures (i, height, width, 3) under the reference's resize.
+    """Penultimate hidden states (i, s, width), float32, of images (i, height, width, 3) after the reference's resize.
 
-    Without pictures: of one that is all zero after the normalisation, the reference's negative image.
-    Raises KolorsError where the tower does not see 336 pixels.
+    Without images: of one that is all zero after the normalisation, the reference's negative image.
+    Raises KolorsError where the vision encoder does not take 336 pixels.
     """
     size = getattr(clip_vision, "image_size", None)
     if size != IMAGE_SIZE:
         raise KolorsError(
-            f"This CLIP vision model sees {size} pixels along a side. Kolors' IP-Adapters expect {IMAGE_SIZE}. "
-            f"Use {TOWER}."
+            f"This CLIP vision model takes images of {size} pixels a side. Kolors' IP-Adapters expect {IMAGE_SIZE}. "
+            f"Use {VISION_ENCODER_HINT}."
         )
     if images is None:
         if clip_vision not in NEGATIVE_STATES:
-            NEGATIVE_STATES[clip_vision] = _run_tower(clip_vision, torch.zeros(1, 3, size, size))
+            NEGATIVE_STATES[clip_vision] = _run_vision_encoder(clip_vision, torch.zeros(1, 3, size, size))
         return NEGATIVE_STATES[clip_vision]
-    return _run_tower(clip_vision, pixel_values(images))
+    return _run_vision_encoder(clip_vision, pixel_values(images))
 
 
-def _run_tower(clip_vision, pixels: Tensor) -> Tensor:
+def _run_vision_encoder(clip_vision, pixels: Tensor) -> Tensor:
     comfy.model_management.load_model_gpu(clip_vision.patcher)
     states = []
     step = count_steps(len(pixels))
-    for picture in pixels:
-        output = clip_vision.model(pixel_values=picture[None].to(clip_vision.load_device), intermediate_output=-2)
+    for image in pixels:
+        output = clip_vision.model(pixel_values=image[None].to(clip_vision.load_device), intermediate_output=-2)
         states.append(output[1].float().cpu())
         step()
     return torch.cat(states)
@@ -115,7 +123,7 @@ def _run_tower(clip_vision, pixels: Tensor) -> Tensor:
 
 @torch.no_grad()
 def encode_images(adapter: HostIPAdapter, clip_vision, images: Tensor, negative: Tensor | None = None) -> Tensor:
-    """Image tokens (2, i, t, width), float32: of the pictures, and of the negative ones, repeated to their number."""
+    """Image tokens (2, i, t, width), float32: of the images, and of the negative ones, repeated to their number."""
     if adapter.config.is_face:
         raise KolorsError(f"{locate(adapter.path)} is a FaceID adapter. Use 'Apply Kolors FaceID' with it.")
     states = [vision_states(clip_vision, images), vision_states(clip_vision, negative)]
@@ -135,73 +143,83 @@ def encode_states(adapter: HostIPAdapter, states: list[Tensor], faces: list[Tens
 
 
 def _check_width(adapter: HostIPAdapter, states: Tensor) -> None:
-    if states.shape[-1] != adapter.config.image_width:
+    found, expected = states.shape[-1], adapter.config.image_width
+    if found != expected:
         raise KolorsError(
-            f"{locate(adapter.path)} reads CLIP states {adapter.config.image_width} wide; this CLIP vision model gives "
-            f"{states.shape[-1]}. Use {TOWER}."
+            f"{locate(adapter.path)} reads CLIP states of width {expected}; this CLIP vision model's have {found}. "
+            f"Use {VISION_ENCODER_HINT}."
         )
 
 
-@torch.no_grad()
-def apply(
-    model,
-    adapter: HostIPAdapter,
-    tokens: Tensor,
-    weight: float,
-    start_at: float,
-    end_at: float,
-    weight_type: str = "linear",
-    mask: Tensor | None = None,
-    one_per_latent: bool = False,
-):
-    """A clone of `model` whose cross attentions also attend to image tokens (2, i, t, width).
+@dataclass(frozen=True)
+class Influence:
+    """How strongly, when and where an adapter has an effect.
 
     start_at, end_at: shares of the schedule. mask: (m, height, width) of 0..1, or (height, width).
-    one_per_latent: the n-th picture for the n-th latent of a batch; otherwise every latent attends to all pictures.
+    one_per_latent: the n-th image for the n-th latent of a batch; otherwise every latent attends to all images.
+    """
+
+    weight: float
+    start_at: float
+    end_at: float
+    weight_type: str = "linear"
+    mask: Tensor | None = None
+    one_per_latent: bool = False
+
+    @property
+    def has_effect(self) -> bool:
+        """Whether there is any. Raises KolorsError where a number is none."""
+        check_numbers(weight=self.weight, start_at=self.start_at, end_at=self.end_at)
+        return self.weight != 0 and self.start_at < self.end_at and (self.mask is None or bool(self.mask.any()))
+
+
+@torch.no_grad()
+def apply(model, adapter: HostIPAdapter, tokens: Tensor, influence: Influence):
+    """A clone of `model` whose cross attentions also attend to image tokens (2, i, t, width).
+
     Raises KolorsError where the model has other cross attentions than the adapter was made for.
     """
     clone = model.clone()
-    if not counts(weight, start_at, end_at, mask):
+    if not influence.has_effect:
         return clone
-    places = find_places(model.get_model_object("diffusion_model"))
-    _check_places(adapter, places)
+    sites = find_sites(model.get_model_object("diffusion_model"))
+    _check_sites(adapter, sites)
     module, device = adapter.load()
-    if not one_per_latent:
+    if not influence.one_per_latent:
         tokens = tokens.flatten(1, 2)[:, None]  # (2, i, t, width) -> (2, 1, i * t, width)
     projection = text_projection(model, device) if adapter.config.is_face else None
     pairs = iter(module.keys_values(tokens.to(device), projection))
-    sampling = model.get_model_object("model_sampling")
-    sigmas = SigmaRange(sampling.percent_to_sigma(start_at), sampling.percent_to_sigma(end_at))
-    prompt = ImagePrompt(sigmas, mask if mask is None else mask.reshape(-1, *mask.shape[-2:]))
-    shares = place_weights(places, weight_type)
+    prompt = _image_prompt(model, influence)
+    shares = site_weights(sites, influence.weight_type)
     inner = clone.model_options["transformer_options"].get("patches_replace", {}).get("attn2", {})
-    for place in (*places["input"], *places["output"], *places["middle"]):
-        for index in range(len(place.widths)):
+    for site in in_adapter_order(sites):
+        for index in range(len(site.widths)):
             key, value = next(pairs)
-            if share := shares.get(place):
-                before = inner.get((place.block, place.number, index), inner.get((place.block, place.number)))
-                attention = ImageAttention(prompt, key.cpu(), (value * weight * share).cpu(), before)
-                clone.set_model_attn2_replace(attention, place.block, place.number, index)
+            if share := shares.get(site):
+                before = inner.get((site.block, site.number, index), inner.get((site.block, site.number)))
+                attention = ImageAttention(prompt, key.cpu(), (value * influence.weight * share).cpu(), before)
+                clone.set_model_attn2_replace(attention, site.block, site.number, index)
     clone.remove_callbacks_with_key(CallbacksMP.ON_CLONE, OWN_ATTENTION)
-    clone.add_callback_with_key(CallbacksMP.ON_CLONE, OWN_ATTENTION, own_attention)
+    clone.add_callback_with_key(CallbacksMP.ON_CLONE, OWN_ATTENTION, give_clone_its_own_attention)
     return clone
 
 
-def counts(weight: float, start_at: float, end_at: float, mask: Tensor | None) -> bool:
-    """Whether an adapter with these settings counts anywhere."""
-    check_numbers(weight=weight, start_at=start_at, end_at=end_at)
-    return weight != 0 and start_at < end_at and (mask is None or bool(mask.any()))
+def _image_prompt(model, influence: Influence) -> ImagePrompt:
+    sampling = model.get_model_object("model_sampling")
+    sigmas = SigmaRange(sampling.percent_to_sigma(influence.start_at), sampling.percent_to_sigma(influence.end_at))
+    mask = influence.mask
+    return ImagePrompt(sigmas, mask if mask is None else mask.reshape(-1, *mask.shape[-2:]))
 
 
-def own_attention(model, clone) -> None:
+def give_clone_its_own_attention(model, clone) -> None:
     """Give a clone replacements of its own, for IPAdapter_plus adds to those that it finds; called by the host."""
     replaced = clone.model_options["transformer_options"].get("patches_replace", {}).get("attn2", {})
     replaced.update({key: deepcopy(patch) for key, patch in replaced.items() if isinstance(patch, ImageAttention)})
 
 
-def _check_places(adapter: HostIPAdapter, places: dict[str, list[Place]]) -> None:
-    order = [*places["input"], *places["output"], *places["middle"]]
-    widths = tuple(width for place in order for width in place.widths)
+def _check_sites(adapter: HostIPAdapter, sites: dict[str, list[AttentionSite]]) -> None:
+    order = in_adapter_order(sites)
+    widths = tuple(width for site in order for width in site.widths)
     found, expected = adapter.config.projections, widths
     if found != expected:
         raise KolorsError(
@@ -211,13 +229,13 @@ def _check_places(adapter: HostIPAdapter, places: dict[str, list[Place]]) -> Non
     context = order[0].context_width
     if adapter.config.context_width != context:
         raise KolorsError(
-            f"{locate(adapter.path)} gives tokens {adapter.config.context_width} wide; the cross attention of this "
-            f"model reads {context}. Use the IP-Adapter that belongs to this model."
+            f"{locate(adapter.path)} gives tokens of width {adapter.config.context_width}; the cross attention of this "
+            f"model reads width {context}. Use the IP-Adapter that belongs to this model."
         )
 
 
 def _describe_widths(widths: tuple[int, ...]) -> str:
-    return f"{len(widths)} cross attentions ({min(widths)} to {max(widths)} wide)" if widths else "no cross attention"
+    return f"{len(widths)} cross attentions (widths {min(widths)} to {max(widths)})" if widths else "no cross attention"
 
 
 def text_projection(model, device) -> Callable[[Tensor], Tensor]:
@@ -225,7 +243,7 @@ def text_projection(model, device) -> Callable[[Tensor], Tensor]:
 
     Raises KolorsError where the model has none.
     """
-    weights = patched_weights(model, "diffusion_model.encoder_hid_proj.", device)
+    weights = patched_tensors(model, "diffusion_model.encoder_hid_proj.", device)
     if "weight" not in weights:
         raise KolorsError(
             "FaceID needs the text projection of a Kolors model, encoder_hid_proj, which this model does not have. "

@@ -16,12 +16,14 @@ from comfy.ldm.modules.attention import optimized_attention
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from .. import cpu
+
 EVERY_SIGMA = 1e6  # above that of any schedule; the host's own figure for the start of a run is larger
 IMAGE, NEGATIVE = 0, 1  # what an image token belongs to, in the host's numbering of conditioning
 
 
 @dataclass(frozen=True)
-class Place:
+class AttentionSite:
     """A transformer module of the UNet in the host's numbering: its cross attentions are (block, number, 0...)."""
 
     block: str
@@ -30,12 +32,12 @@ class Place:
     context_width: int
 
 
-def find_places(unet) -> dict[str, list[Place]]:
+def find_sites(unet) -> dict[str, list[AttentionSite]]:
     """The transformer modules of a UNet by kind of block, each in the order of computation."""
     blocks = {"input": unet.input_blocks, "middle": [unet.middle_block], "output": unet.output_blocks}
     return {
         kind: [
-            Place(
+            AttentionSite(
                 kind,
                 number,
                 tuple(block.attn2.to_k.weight.shape[0] for block in layer.transformer_blocks),
@@ -66,17 +68,22 @@ EASES = {"linear": lambda position: 1.0, "ease in": ease_in, "ease out": ease_ou
 WEIGHT_TYPES = (*EASES, "style", "composition", "style and composition")
 
 
-def place_weights(places: dict[str, list[Place]], weight_type: str) -> dict[Place, float]:
+def in_adapter_order(sites: dict[str, list[AttentionSite]]) -> list[AttentionSite]:
+    """The transformer modules in diffusers' order, which an adapter's projections have: down, up, middle."""
+    return [*sites["input"], *sites["output"], *sites["middle"]]
+
+
+def site_weights(sites: dict[str, list[AttentionSite]], weight_type: str) -> dict[AttentionSite, float]:
     """The share of the weight that each transformer module gets.
 
-    Style lives in the second module of the first output block, composition in the last module of the input blocks.
+    Style is carried by the second module of the first output block, composition by the last module of the input blocks.
     Source: Wang et al., "InstantStyle" (2024).
     """
-    order = [*places["input"], *places["middle"], *places["output"]]
+    order = [*sites["input"], *sites["middle"], *sites["output"]]
     if weight_type in EASES:
-        return {place: EASES[weight_type](index / len(order)) for index, place in enumerate(order)}
-    chosen = {"style": [places["output"][1]], "composition": [places["input"][-1]]}
-    return {place: 1.0 for name in weight_type.split(" and ") for place in chosen[name]}
+        return {site: EASES[weight_type](index / len(order)) for index, site in enumerate(order)}
+    chosen = {"style": [sites["output"][1]], "composition": [sites["input"][-1]]}
+    return {site: 1.0 for name in weight_type.split(" and ") for site in chosen[name]}
 
 
 class SigmaRange:
@@ -99,7 +106,7 @@ class SigmaRange:
         if self._step[0] is not sigmas:
             sigma = sigmas.max()
             held = (sigma >= self.last) & (sigma <= self.first)
-            self._step = (sigmas, bool(held) if held.is_cpu else held)
+            self._step = (sigmas, bool(held) if cpu.is_at_hand(held) else held)
         return self._step[1]
 
     def release(self) -> None:
@@ -107,30 +114,30 @@ class SigmaRange:
 
 
 def add_where(held: bool | Tensor, add: Callable[[], Tensor], out: Tensor) -> Tensor:
-    """`out` with `add` where `held` says so, an answer of `SigmaRange`; not computed where it is known not to count."""
+    """`out` with `add` where `held`, an answer of `SigmaRange`, says so; not computed where it has no effect."""
     if held is False:
         return out
     return out + (add() if held is True else add() * held)
 
 
 class ImagePrompt:
-    """When and where image tokens count, shared by all cross attentions that attend to them."""
+    """When and where image tokens have an effect, shared by all cross attentions that attend to them."""
 
     def __init__(self, sigmas: SigmaRange, mask: Tensor | None):
-        """mask: (m, height, width) of 0..1 over the picture."""
+        """mask: (m, height, width) of 0..1 over the image."""
         self.sigmas = sigmas
         self.mask = mask
         self._masks: dict[tuple, Tensor] = {}
 
     def mask_for(self, like: Tensor, batch: int, options: dict) -> Tensor:
-        """The mask over the cells of an attention: like (rows, cells, width) -> (rows, cells, 1)."""
-        rows, cells, _ = like.shape
+        """The mask over the cells of an attention: like (b, cells, width) -> (b, cells, 1)."""
+        entries, cells, _ = like.shape
         height, width = options["original_shape"][-2:]
-        key = (rows, cells, height, width, batch, like.dtype, like.device)
+        key = (entries, cells, height, width, batch, like.dtype, like.device)
         if key not in self._masks:
             grid = find_grid(height, width, cells)
             mask = interpolate(self.mask[:, None].float(), grid, mode="area").flatten(1)  # (m, cells)
-            mask = comfy.utils.repeat_to_batch_size(mask, batch).repeat(rows // batch, 1)
+            mask = comfy.utils.repeat_to_batch_size(mask, batch).repeat(entries // batch, 1)
             self._masks = {**self._masks, key: mask[..., None].to(like)}
         return self._masks[key]
 
@@ -167,10 +174,10 @@ class ImageAttention:
         self.key, self.value = key, value
         self.inner = inner or attend
         self.guests: list[tuple[Callable, dict, SigmaRange]] = []
-        self._placed: dict[tuple, tuple[Tensor, Tensor]] = {}
+        self._batches: dict[tuple, tuple[Tensor, Tensor]] = {}
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, options: dict) -> Tensor:
-        """query (rows, cells, width), key and value (rows, tokens, width) of the text -> (rows, cells, width)."""
+        """query (b, cells, width), key and value (b, tokens, width) of the text -> (b, cells, width)."""
         out = self.inner(query, key, value, options)
         out = add_where(self.prompt.sigmas.holds(options), lambda: self._attend(query, options), out)
         for callback, settings, sigmas in self.guests:
@@ -181,17 +188,17 @@ class ImageAttention:
     def _attend(self, query: Tensor, options: dict) -> Tensor:
         """Attention to the image tokens alone."""
         kinds = tuple(options.get("cond_or_uncond") or (IMAGE,))
-        image = attend(query, *self._place(query, kinds), options)
+        image = attend(query, *self._for_batch(query, kinds), options)
         if self.prompt.mask is not None:
             image = image * self.prompt.mask_for(query, len(query) // len(kinds), options)
         return image
 
-    def _place(self, query: Tensor, kinds: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        """Key and value (rows, t, width) for the rows of `query`, which are a batch per kind, where it is."""
+    def _for_batch(self, query: Tensor, kinds: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """Key and value (b, t, width) for the entries of `query`, which are a batch per kind, on its device."""
         signature = (kinds, len(query), query.dtype, query.device)  # prompts may be computed one by one, in turn
-        if signature not in self._placed:
+        if signature not in self._batches:
             batch = len(query) // len(kinds)
-            self._placed[signature] = tuple(
+            self._batches[signature] = tuple(
                 torch.cat(
                     [
                         comfy.utils.repeat_to_batch_size(tensor[NEGATIVE if kind == NEGATIVE else IMAGE], batch)
@@ -200,11 +207,11 @@ class ImageAttention:
                 ).to(query)
                 for tensor in (self.key, self.value)
             )
-        return self._placed[signature]
+        return self._batches[signature]
 
     def to(self, *args, **kwargs) -> ImageAttention:
         """Called by the host when it moves the model: what was made for sampling is let go."""
-        self._placed = {}
+        self._batches = {}
         self.prompt.release()
         return self
 

@@ -15,15 +15,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ...errors import KolorsError
-from ...files import locate
+from ...errors import KolorsError, locate
 from ...networks.vision import IMAGE_SIZE, from_pil, to_pil
 from ..messages import count_steps
 from .adapter import HostIPAdapter, encode_states, vision_states
 
 MODEL = "antelopev2"
 SOURCE = f"{MODEL}.zip of the releases of deepinsight/insightface"
-DETECTION_SIZES = range(640, 256, -64)  # pixels; a face that fills the picture is found at a smaller size only
+DETECTION_SIZES = range(640, 256, -64)  # pixels; a face that fills the image is found at a smaller size only
 
 
 @functools.lru_cache(maxsize=1)
@@ -56,7 +55,7 @@ def load_face_analysis():
 def find_faces(images: Tensor, analysis=None) -> tuple[Tensor, Tensor]:
     """The largest face of each picture (i, height, width, 3): embeddings (i, 512) float32, and crops (i, 336, 336, 3).
 
-    Raises KolorsError where a picture has no face.
+    Raises KolorsError where an image has no face.
     """
     analysis = analysis or load_face_analysis()
     found, step = [], count_steps(len(images))
@@ -65,8 +64,8 @@ def find_faces(images: Tensor, analysis=None) -> tuple[Tensor, Tensor]:
         faces = _detect(analysis, picture)
         if not faces:
             raise KolorsError(
-                f"No face was found in picture {index + 1} of {len(images)} ({picture.width} x {picture.height} "
-                "pixels). Use a picture with a face that is well lit, seen from the front and not cut off."
+                f"No face was found in image {index + 1} of {len(images)} ({picture.width} x {picture.height} "
+                "pixels). Use an image with a face that is well lit, seen from the front and not cut off."
             )
         face = max(faces, key=lambda face: (face["bbox"][2] - face["bbox"][0]) * (face["bbox"][3] - face["bbox"][1]))
         embedding = torch.from_numpy(numpy.asarray(face["embedding"], dtype=numpy.float32))
@@ -86,7 +85,7 @@ def _detect(analysis, picture: Image.Image) -> list:
 
 
 def crop(picture: Image.Image, box) -> Tensor:
-    """The square around a face's box (left, top, right, bottom), black beyond the picture: (336, 336, 3) of 0..1."""
+    """The square around a face's box (left, top, right, bottom), black beyond the image: (336, 336, 3) of 0..1."""
     left, top, right, bottom = box
     x, y, half = (left + right) / 2, (top + bottom) / 2, max(right - left, bottom - top) / 2
     return fit(picture.crop((x - half, y - half, x + half, y + half)))
@@ -100,7 +99,7 @@ def fit(face: Image.Image) -> Tensor:
 def check_adapter(adapter: HostIPAdapter) -> None:
     """Raises KolorsError where the adapter is not for faces."""
     if not adapter.config.is_face:
-        raise KolorsError(f"{locate(adapter.path)} is no FaceID adapter. Use 'Apply Kolors IP-Adapter' with it.")
+        raise KolorsError(f"{locate(adapter.path)} is not a FaceID adapter. Use 'Apply Kolors IP-Adapter' with it.")
 
 
 @torch.no_grad()
@@ -109,7 +108,7 @@ def encode_faces(
 ) -> Tensor:
     """Face tokens (2, i, t, width) of faces, each as (embeddings (i, 512), crops (i, height, width, 3)).
 
-    Without negative faces, the reference's: an embedding of zero, and states of zero instead of the vision tower's.
+    Without negative faces, the reference's: an embedding of zero, and states of zero instead of the vision encoder's.
     Raises KolorsError where the adapter is no FaceID Plus, or the embedding has another width than it reads.
     """
     check_adapter(adapter)
@@ -123,15 +122,15 @@ def encode_faces(
 
 def _face_inputs(adapter: HostIPAdapter, clip_vision, embeddings: Tensor, crops: Tensor) -> tuple[Tensor, Tensor]:
     """Embeddings (i, face width) and vision states (i, s, image width)."""
-    width = adapter.config.face_width
-    embeddings = embeddings.reshape(-1, embeddings.shape[-1]).float()
-    if embeddings.shape[-1] != width:
+    found, expected = embeddings.shape[-1], adapter.config.face_width
+    embeddings = embeddings.reshape(-1, found).float()
+    if found != expected:
         raise KolorsError(
-            f"{locate(adapter.path)} reads face embeddings {width} wide; this one is {embeddings.shape[-1]} wide. "
+            f"{locate(adapter.path)} reads face embeddings of width {expected}; this one has width {found}. "
             f"Use the embedding of insightface's {MODEL}."
         )
     if len(embeddings) != len(crops):
         raise KolorsError(
-            f"There are {len(embeddings)} face embeddings and {len(crops)} pictures. Connect one face per embedding."
+            f"Found {len(embeddings)} face embedding(s) and {len(crops)} image(s). Connect one face per embedding."
         )
     return embeddings, vision_states(clip_vision, torch.stack([fit(to_pil(image)) for image in crops]))

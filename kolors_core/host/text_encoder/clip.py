@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 from itertools import dropwhile
-from typing import Any
 
 import comfy.model_management
 import comfy.sd
@@ -16,32 +15,27 @@ from comfy.supported_models_base import ClipTarget
 from torch import Tensor
 
 from ...errors import KolorsError, log
-from ...files import check_tensors, locate
-from ...files.identify import extract_chatglm3, find_chatglm3
-from ...networks.chatglm3 import ChatGLM3Config, RotaryEmbedding, encode_prompts
-from ...networks.tokenizer import PAD_ID, PROMPT_ROWS, ChatGLM3Tokenizer, pad_left, prompt_rows
-from .. import model_files
+from ...networks.chatglm3 import ChatGLM3Config, encode_prompts
+from ...networks.tokenizer import PAD_ID, PROMPT_ROWS, TOKENIZER_KEY, ChatGLM3Tokenizer, pad_left, prompt_rows
 from ..messages import count_steps
-from . import storage as encoder_weights
 from .packed import keep_patches
 from .storage import Storage
 
 NAME = "chatglm3"
 MAX_TOKENS_OPTION = "kolors_max_tokens"
-CHECKPOINT_PREFIX = "text_encoders."
 
 
 class KolorsTokenizer:
     """The host's tokenizer interface: prompts with ``(word:1.2)`` weights to padded lists of (id, weight)."""
 
-    def __init__(self, tokenizer: ChatGLM3Tokenizer, embedding_directory=None, tokenizer_data={}):
+    def __init__(self, tokenizer: ChatGLM3Tokenizer, embedding_directory=None, tokenizer_data=None):
         self.tokenizer = tokenizer
 
     def tokenize_with_weights(
-        self, text: str, return_word_ids=False, tokenizer_options={}, disable_weights=False, **kwargs
+        self, text: str, return_word_ids=False, tokenizer_options=None, disable_weights=False, **kwargs
     ):
         """One list of `prompt_rows` entries under the name ``chatglm3``."""
-        limit = tokenizer_options.get(MAX_TOKENS_OPTION, PROMPT_ROWS)
+        limit = (tokenizer_options or {}).get(MAX_TOKENS_OPTION, PROMPT_ROWS)
         tokens = self.tokenizer.encode_weighted([(text, 1.0)] if disable_weights else parse_weights(text), limit)
         if tokens.dropped:
             log.warning(
@@ -63,7 +57,7 @@ class KolorsTokenizer:
 
     def state_dict(self) -> dict[str, Tensor]:
         """The tokenizer model itself, so that a saved encoder needs no second file."""
-        return {model_files.TOKENIZER_KEY: torch.frombuffer(bytearray(self.tokenizer.model), dtype=torch.uint8)}
+        return {TOKENIZER_KEY: torch.frombuffer(bytearray(self.tokenizer.model), dtype=torch.uint8)}
 
 
 def parse_weights(text: str) -> list[tuple[str, float]]:
@@ -75,22 +69,22 @@ def parse_weights(text: str) -> list[tuple[str, float]]:
 class KolorsTextEncoder(torch.nn.Module, comfy.sd1_clip.ClipTokenWeightEncoder):
     """The host's text encoder interface around `ChatGLM3Encoder`, which stands under the key ``transformer``.
 
-    state_dict: of `encoder_weights.convert`; its tensors are taken over as they are. storage: what they are stored in;
+    state_dict: of `storage.convert_weights`; its tensors are taken over as they are. storage: what they are stored in;
     it takes precedence over the host's `dtype`, which knows nothing of the file.
     """
 
     def __init__(
-        self, config: ChatGLM3Config, state_dict, prefix, storage: Storage, device="cpu", dtype=None, model_options={}
+        self, config: ChatGLM3Config, state_dict, prefix, storage: Storage, device, dtype=None, model_options=None
     ):
         super().__init__()
-        self.dtypes = {storage.plain if storage.bits else storage.dtype}
+        self.dtypes = {storage.norm_dtype if storage.bits else storage.dtype}
         self.storage = storage
         self.prefix = prefix
         self.special_tokens = {}  # read by the host's weighting, for `gen_empty_tokens`
         self.execution_device = None
         self.transformer = storage.build(
             config,
-            operations=model_options.get("custom_operations"),
+            operations=(model_options or {}).get("custom_operations"),
             attention=partial(_attend, optimized_attention_for_device(device, mask=True, small_input=True)),
         )
         self.load_sd(state_dict)
@@ -120,6 +114,8 @@ class KolorsTextEncoder(torch.nn.Module, comfy.sd1_clip.ClipTokenWeightEncoder):
         Raises KolorsError where a value is not finite.
         """
         rows = len(tokens[0])
+        # The padding of `tokenize_with_weights`, which the host needs to find weights by token, goes here: one padded
+        # token stands for all of it.
         prompts = [list(dropwhile(PAD_ID.__eq__, prompt)) or [PAD_ID] for prompt in tokens]
         device = self.execution_device or self.device  # set by the host: newest hosts tell it, others move the model
         step = count_steps(self.transformer.config.num_layers)
@@ -144,61 +140,21 @@ def build_clip(
     config: ChatGLM3Config,
     storage: Storage,
     model_options,
-    **dynamic,
+    **reload_options,
 ):
-    """A ``comfy.sd.CLIP`` of the state dict of `encoder_weights.convert`. dynamic: see `compat.allow_reloading`."""
-    target = ClipTarget(*_target(state_dict, tokenizer, config, storage))
-    parameters = sum(tensor.nbytes for tensor in state_dict.values()) // storage.plain.itemsize
-    options = {**model_options, "dtype": storage.plain}
-    clip = comfy.sd.CLIP(target, parameters=parameters, model_options=options, **dynamic)
+    """A ``comfy.sd.CLIP`` of the state dict of `storage.convert_weights`.
+
+    reload_options: see `compat.allow_reloading`.
+    """
+    target = ClipTarget(*build_target(state_dict, tokenizer, config, storage))
+    parameters = sum(tensor.nbytes for tensor in state_dict.values()) // storage.norm_dtype.itemsize
+    options = {**model_options, "dtype": storage.norm_dtype}
+    clip = comfy.sd.CLIP(target, parameters=parameters, model_options=options, **reload_options)
     clip.patcher.add_callback(CallbacksMP.ON_LOAD, keep_patches)
     return clip
 
 
-def _target(state_dict, tokenizer, config, storage):
+def build_target(state_dict, tokenizer, config, storage):
+    """Tokenizer and encoder as the host's ClipTarget takes them, which makes both itself."""
     encoder = partial(KolorsTextEncoder, config, state_dict, tokenizer.prefix, storage)
     return partial(KolorsTokenizer, tokenizer), encoder
-
-
-def prepare(state_dict: dict[str, Tensor], prefix: str, settings: dict[str, Any], path: str):
-    """The encoder's tensors under `prefix`, checked to be complete, the configuration they tell, and their storage.
-
-    Raises KolorsError where tensors are missing, of the wrong shape, or stored in more than one way.
-    """
-    encoder = extract_chatglm3(state_dict, prefix)
-    try:
-        config = ChatGLM3Config.from_state_dict(encoder, settings)
-    except KolorsError as error:
-        raise KolorsError(f"{locate(path)} {error}") from None
-    encoder.setdefault("rotary_pos_emb.inv_freq", RotaryEmbedding(config.rotary_dim).inv_freq)
-    source = encoder_weights.stored(encoder, path)
-    what = f"ChatGLM3 text encoder{f' in {source}' if source.bits else ''}"
-    check_tensors(source.expected(config), encoder, what, path)
-    return encoder, config, source
-
-
-def checkpoint_target(state_dict: dict[str, Tensor], prefix: str):
-    """Tokenizer and encoder of a checkpoint that carries the encoder, as the host's ClipTarget takes them."""
-    path = "the checkpoint"
-    encoder, config, source = prepare(state_dict, prefix, {}, path)
-    model = state_dict.get(CHECKPOINT_PREFIX + model_files.TOKENIZER_KEY)
-    tokenizer = model_files.find_tokenizer(path, config.vocab_size, model)
-    storage = encoder_weights.choose("default", source, comfy.model_management.text_encoder_device())
-    converted = encoder_weights.convert(config, encoder, source, storage, lambda key, rows: encoder[key][rows])
-    return _target(converted, tokenizer, config, storage)
-
-
-def to_checkpoint_keys(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Keys of `KolorsTextEncoder` to those inside a checkpoint, after the host's custom for its newer encoders."""
-    return {
-        f"{CHECKPOINT_PREFIX}{NAME}.{key}" if key.startswith("transformer.") else CHECKPOINT_PREFIX + key: value
-        for key, value in state_dict.items()
-    }
-
-
-def from_checkpoint_keys(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The inverse of `to_checkpoint_keys`; an encoder under another prefix is found by its own names."""
-    prefix = find_chatglm3(state_dict)
-    encoder = {f"transformer.{key}": value for key, value in extract_chatglm3(state_dict, prefix).items()}
-    tokenizer_key = CHECKPOINT_PREFIX + model_files.TOKENIZER_KEY
-    return encoder | ({model_files.TOKENIZER_KEY: state_dict[tokenizer_key]} if tokenizer_key in state_dict else {})

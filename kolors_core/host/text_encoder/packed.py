@@ -17,10 +17,9 @@ import comfy.ops
 import torch
 from torch import Tensor, nn
 
-from ...networks.linear import linear
 from ...networks.quantization import PackedLinear, dequantize, packed_linear, requantize
 from .. import compat
-from ..cpu import CASTING
+from ..cpu import CASTING, linear
 
 
 @dataclass(frozen=True)

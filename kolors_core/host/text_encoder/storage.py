@@ -6,7 +6,7 @@ takes little more memory than what it leaves behind.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,9 +14,9 @@ import comfy.model_management
 import torch
 from torch import Tensor
 
-from ...errors import KolorsError
-from ...files import locate
+from ...errors import BadFile
 from ...files.identify import is_quantized
+from ...files.weights import ALL, Weights
 from ...networks.chatglm3 import ChatGLM3Config, ChatGLM3Encoder
 from ...networks.quantization import BITS, dequantize, packed_linear, quantize_parts
 from ..cpu import CASTING
@@ -35,16 +35,15 @@ WEIGHT_DTYPES = {
 WEIGHT_NAMES = (*WEIGHT_DTYPES, *BITS)
 FLOAT8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 MATRIX = ".self_attention.query_key_value.weight"  # its width is that of the hidden states
-ALL = slice(None)  # rows
 EMBEDDING = "embedding.word_embeddings.weight"
 
 
 @dataclass(frozen=True)
 class Storage:
-    """What memory holds: the matrices of the layers in `dtype` or packed in `bits`, everything else in `plain`."""
+    """What memory holds: the layers' matrices in `dtype` or packed in `bits`, norms and embedding in `norm_dtype`."""
 
     dtype: torch.dtype
-    plain: torch.dtype
+    norm_dtype: torch.dtype
     bits: int | None = None
 
     def __str__(self) -> str:
@@ -57,7 +56,7 @@ class Storage:
         return ChatGLM3Encoder(
             config,
             dtype=self.dtype,
-            norm_dtype=self.plain,
+            norm_dtype=self.norm_dtype,
             device="meta",
             operations=operations or CASTING,
             **options,
@@ -66,19 +65,21 @@ class Storage:
     def expected(self, config: ChatGLM3Config) -> dict[str, Tensor]:
         """The encoder's tensors by name, in shape and dtype, without memory."""
         layers = type("PackedPlain", (Plain,), {"Linear": packed_linear(self.bits)}) if self.bits else Plain
-        return expected_tensors(ChatGLM3Encoder, config, dtype=self.dtype, norm_dtype=self.plain, operations=layers)
+        return expected_tensors(
+            ChatGLM3Encoder, config, dtype=self.dtype, norm_dtype=self.norm_dtype, operations=layers
+        )
 
 
-def stored(encoder: Mapping[str, Tensor], path: str) -> Storage:
+def detect_storage(encoder: Mapping[str, Tensor]) -> Storage:
     """What a file's tensors are stored in.
 
-    Raises KolorsError where a tensor is stored in another way than its part of the encoder can be.
+    Raises BadFile where a tensor is stored in another way than its part of the encoder can be.
     """
-    plain, hidden = encoder[EMBEDDING].dtype, encoder[EMBEDDING].shape[1]
+    norm_dtype, hidden = encoder[EMBEDDING].dtype, encoder[EMBEDDING].shape[1]
     matrix = next(tensor for key, tensor in encoder.items() if key.endswith(MATRIX))
-    storage = Storage(matrix.dtype, plain)
+    storage = Storage(matrix.dtype, norm_dtype)
     if is_quantized(encoder):
-        storage = Storage(torch.int8, plain, 8 if matrix.shape[-1] == hidden else 4)
+        storage = Storage(torch.int8, norm_dtype, 8 if matrix.shape[-1] == hidden else 4)
     for key, tensor in encoder.items():
         is_matrix = key.startswith("encoder.layers.") and tensor.ndim == 2
         integers = bool(storage.bits) and is_matrix and tensor.dtype in (torch.int8, torch.uint8)
@@ -88,18 +89,16 @@ def stored(encoder: Mapping[str, Tensor], path: str) -> Storage:
         elif key.endswith("_scale") and key.removesuffix("_scale") not in encoder:
             wrong = f"{key} belongs to a matrix of int8, but {key.removesuffix('_scale')} is missing"
         if wrong:
-            raise KolorsError(
-                f"{locate(path)} is a damaged ChatGLM3 text encoder in {storage}: {wrong}. Download it again."
-            )
+            raise BadFile(f"is a damaged ChatGLM3 text encoder in {storage}: {wrong}. Download it again.")
     return storage
 
 
-def choose(name: str, source: Storage, device) -> Storage:
+def choose_storage(name: str, source: Storage, device) -> Storage:
     """What to store the weights in by the name that a user chose; by default what the host's flags or the file say.
 
     A float32 file goes to half precision on an accelerator, as the host does with every text encoder.
     """
-    half = source.plain if source.plain in (torch.float16, torch.bfloat16) else torch.float16
+    half = source.norm_dtype if source.norm_dtype in (torch.float16, torch.bfloat16) else torch.float16
     if name in BITS:
         return Storage(torch.int8, half, BITS[name])
     if name != "default":
@@ -114,14 +113,8 @@ def choose(name: str, source: Storage, device) -> Storage:
     return Storage(dtype, half if dtype in FLOAT8 else dtype)
 
 
-def convert(
-    config: ChatGLM3Config,
-    encoder: Mapping[str, Tensor],
-    source: Storage,
-    target: Storage,
-    read: Callable[[str, slice], Tensor],
-) -> dict[str, Tensor]:
-    """The state dict of `target` from the tensors of `source`, of which `read` gives rows that may be let go.
+def convert_weights(config: ChatGLM3Config, encoder: Weights, source: Storage, target: Storage) -> dict[str, Tensor]:
+    """The state dict of `target` from the tensors of `source`; one that is converted is read and let go in between.
 
     Shows progress, and ends where the prompt is interrupted.
     """
@@ -134,25 +127,24 @@ def convert(
             pass
         elif target.bits and scale in expected:
             if source.bits == target.bits:
-                result[key] = encoder[key].view(torch.int8)
-                result[scale] = read(scale, ALL).to(torch.float32, copy=True)
+                result[key] = encoder.tensors[key].view(torch.int8)
+                result[scale] = encoder.read(scale).to(torch.float32, copy=True)
             else:
                 shape = (meta.shape[0], meta.shape[1] * 8 // target.bits)
-                result[key], result[scale] = quantize_parts(
-                    shape, target.bits, partial(_values, key, encoder, source, read)
-                )
-        elif scale in encoder:
-            result[key] = _values(key, encoder, source, read, ALL).to(meta.dtype)
-        elif encoder[key].is_meta or encoder[key].dtype != meta.dtype:
-            result[key] = read(key, ALL).to(meta.dtype, copy=True)
+                result[key], result[scale] = quantize_parts(shape, target.bits, partial(_values, key, encoder, source))
+        elif scale in encoder.tensors:
+            result[key] = _values(key, encoder, source).to(meta.dtype)
+        elif encoder.tensors[key].is_meta or encoder.tensors[key].dtype != meta.dtype:
+            result[key] = encoder.read(key).to(meta.dtype, copy=True)
         else:
-            result[key] = encoder[key]  # stays mapped
+            result[key] = encoder.tensors[key]  # stays mapped
         step()
     return result
 
 
-def _values(key: str, encoder: Mapping[str, Tensor], source: Storage, read, rows: slice) -> Tensor:
+def _values(key: str, encoder: Weights, source: Storage, rows: slice = ALL) -> Tensor:
+    """Rows of a matrix, unpacked where the file has it packed."""
     scale = f"{key}_scale"
-    if scale not in encoder:
-        return read(key, rows)
-    return dequantize(read(key, rows).view(torch.int8), read(scale, rows).float(), source.bits)
+    if source.bits is None or scale not in encoder.tensors:
+        return encoder.read(key, rows)
+    return dequantize(encoder.read(key, rows).view(torch.int8), encoder.read(scale, rows).float(), source.bits)

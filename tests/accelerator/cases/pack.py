@@ -1,9 +1,9 @@
 """All that the cases use of the pack."""
 
+import loaders
 from comfyui_kolors.demo import random_models
 from comfyui_kolors.kolors_core.files.conditioning import load_conditioning, save_conditioning
 from comfyui_kolors.kolors_core.host import control_net, lora, sampling, unet
-from comfyui_kolors.kolors_core.host import unet_file as loaders
 from comfyui_kolors.kolors_core.host.ip_adapter import adapter as ip_adapter
 from comfyui_kolors.kolors_core.host.ip_adapter import face
 from comfyui_kolors.kolors_core.host.text_encoder import conditioning

@@ -123,7 +123,7 @@ def half_mask(batch: int = 1) -> Tensor:
 def with_picture(model, file=files.ip_adapter, images=None, weight=0.8, start=0.0, end=1.0, **options):
     adapter = ip_adapter.load_ip_adapter(file())
     tokens = ip_adapter.encode_images(adapter, tower(), picture() if images is None else images)
-    return ip_adapter.apply(model, adapter, tokens, weight, start, end, **options)
+    return ip_adapter.apply(model, adapter, tokens, ip_adapter.Influence(weight, start, end, **options))
 
 
 def with_face(model, count: int = 1):
@@ -131,7 +131,7 @@ def with_face(model, count: int = 1):
     embeddings = torch.randn(count, 512, generator=seeded(5))
     crops = torch.cat([picture(seed) for seed in range(count)])
     tokens = face.encode_faces(adapter, tower(), (embeddings, crops))
-    return ip_adapter.apply(model, adapter, tokens, 0.8, 0.0, 1.0)
+    return ip_adapter.apply(model, adapter, tokens, ip_adapter.Influence(0.8, 0.0, 1.0))
 
 
 # ---- control

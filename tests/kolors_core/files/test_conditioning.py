@@ -8,7 +8,6 @@ import torch
 from comfyui_kolors.kolors_core.errors import KolorsError
 from comfyui_kolors.kolors_core.files import conditioning as prompt_file
 from comfyui_kolors.kolors_core.files.conditioning import (
-    count_padding,
     is_conditioning,
     load_conditioning,
     save_conditioning,
@@ -61,16 +60,6 @@ def test_half_precision_is_smaller_and_near(tmp_path):
     ((found, _), *_), ((expected, _), *_) = load_conditioning(tmp_path / "b.safetensors"), conditioning()
     assert found.dtype == torch.float32
     assert torch.equal(found, expected.half().float())
-
-
-def test_padding_counts_only_equal_leading_rows():
-    assert count_padding(padded(5, 3)) == 5
-    assert count_padding(padded(0, 3)) == 0
-    assert count_padding(padded(1, 3)) == 0
-    states = padded(5, 3, prompts=2)
-    assert count_padding(states) == 5
-    states[1, 2] += 1
-    assert count_padding(states) == 2
 
 
 def test_what_a_file_cannot_keep_is_named(tmp_path):

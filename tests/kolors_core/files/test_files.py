@@ -1,5 +1,6 @@
 """Reading weight files: by content, with clear errors, and never executing anything."""
 
+import codecs
 import json
 import os
 import pickle
@@ -8,8 +9,10 @@ import zipfile
 
 import pytest
 import torch
-from comfyui_kolors.kolors_core.errors import KolorsError
-from comfyui_kolors.kolors_core.files import check_tensors, read_config, read_state_dict
+from comfyui_kolors.kolors_core.errors import BadFile, KolorsError
+from comfyui_kolors.kolors_core.files.config import read_config
+from comfyui_kolors.kolors_core.files.torch_pickle import check_size
+from comfyui_kolors.kolors_core.files.weights import check_tensors, read_state_dict
 from safetensors.torch import save, save_file
 
 TENSORS = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4, dtype=torch.float16)}
@@ -64,8 +67,8 @@ def test_a_pickle_with_code_is_named_and_not_executed(tmp_path, name, plain):
 
 BAD_FILES = {
     "empty": (b"", r"is empty \(0 bytes\)"),
-    "png": (b"\x89PNG\r\n\x1a\n" + bytes(100), "is a PNG picture"),
-    "jpeg": (b"\xff\xd8\xff\xe0" + bytes(100), "is a JPEG picture"),
+    "png": (b"\x89PNG\r\n\x1a\n" + bytes(100), "is a PNG image"),
+    "jpeg": (b"\xff\xd8\xff\xe0" + bytes(100), "is a JPEG image"),
     "html": (b"<!DOCTYPE html><html>" + bytes(100), "is a web page"),
     "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "is a Git LFS pointer"),
     "gguf": (b"GGUF" + bytes(100), "is a GGUF file"),
@@ -132,11 +135,11 @@ def test_a_bad_configuration_is_named(tmp_path, text):
 def test_missing_and_misshapen_tensors_are_counted_and_named():
     expected = {f"layer.{i}": torch.empty(2, 3, device="meta") for i in range(6)}
     good = {f"layer.{i}": torch.zeros(2, 3) for i in range(6)}
-    check_tensors(expected, good | {"extra": torch.zeros(1)}, "thing", "folder/file")
-    with pytest.raises(KolorsError, match=r"incomplete thing: 5 of 6 tensors are missing \(layer.1.*and 2 more"):
-        check_tensors(expected, {"layer.0": good["layer.0"]}, "thing", "folder/file")
-    with pytest.raises(KolorsError, match=r"1 of 6 tensors are of the wrong shape \(layer.2 is \[3\] instead of"):
-        check_tensors(expected, good | {"layer.2": torch.zeros(3)}, "thing", "folder/file")
+    check_tensors(expected, good | {"extra": torch.zeros(1)}, "thing")
+    with pytest.raises(BadFile, match=r"incomplete thing: 5 of 6 tensors are missing \(layer.1.*and 2 more"):
+        check_tensors(expected, {"layer.0": good["layer.0"]}, "thing")
+    with pytest.raises(BadFile, match=r"1 of 6 tensors are of the wrong shape \(layer.2 is \[3\] instead of"):
+        check_tensors(expected, good | {"layer.2": torch.zeros(3)}, "thing")
 
 
 @pytest.mark.parametrize("index", ["model.safetensors.index.json", "model.safetensors.index.fp16.json"])
@@ -186,7 +189,49 @@ def test_a_compressed_torch_file_is_refused_before_it_is_unpacked(tmp_path):
     assert_read(tmp_path / "plain.bin")
 
 
-@pytest.mark.parametrize("value", [bytearray(9), b"text"], ids=["bytearray", "bytes"])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_bytes_beside_the_weights_do_no_harm(tmp_path, zipped):
+    """Trainers write a hash or a date; the second protocol writes it as a call of `_codecs.encode`."""
+    torch.save({"state_dict": TENSORS, "hash": b"abc"}, tmp_path / "a.ckpt", _use_new_zipfile_serialization=zipped)
+    assert_read(tmp_path / "a.ckpt")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_nested_parts_are_read_down_to_a_depth(tmp_path, zipped):
+    """The names of a hundred thousand parts in each other would fill the memory."""
+    content, deep = {**TENSORS}, {}
+    content["deep"] = deep
+    for level in range(150):
+        deep["x" if level == 50 else "y"] = torch.zeros(1)
+        deep["p"] = deep = {}
+    deep["x"] = torch.zeros(1)
+    torch.save(content, tmp_path / "a.bin", _use_new_zipfile_serialization=zipped)
+    names = [name for name in read_state_dict(tmp_path / "a.bin")[0] if name.endswith(".x")]
+    assert [name.count(".p") for name in names] == [50]
+
+
+def test_the_size_of_its_tensors_may_be_a_few_times_that_of_a_file(tmp_path):
+    """A tied embedding lies in it once."""
+    save_file(TENSORS, tmp_path / "a.bin")
+    size = (tmp_path / "a.bin").stat().st_size
+    check_size(4 * size, tmp_path / "a.bin")
+    with pytest.raises(BadFile, match=rf"has {size:,} bytes, but its tensors would take {4 * size + 1:,}"):
+        check_size(4 * size + 1, tmp_path / "a.bin")
+
+
+class EncodedAnew:
+    """Bytes that a pickle makes anew of one text each time."""
+
+    TEXT = "x" * 9999
+
+    def __reduce__(self):
+        return codecs.encode, (self.TEXT, "latin1")
+
+
+FILLERS = {"bytearray": bytearray(9), "bytes, again and again": [EncodedAnew() for _ in range(200)]}
+
+
+@pytest.mark.parametrize("value", FILLERS.values(), ids=FILLERS)
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_pickle_of_bytes_is_refused_before_it_is_read(tmp_path, value, zipped):
     """torch reads bytearray(n) from a few bytes, of any n, and fills the memory with zeros."""

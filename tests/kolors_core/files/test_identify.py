@@ -52,8 +52,10 @@ CROSS = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k.weight"
 SD_CROSS = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
 DESCRIPTIONS = {
     "a LoRA": meta(**{"unet.down_blocks.0.attn1.to_q.lora_A.weight": (4, 8)}),
-    "an SDXL UNet with diffusers keys (text width 2048": meta(**{"conv_in.weight": (320, 4, 3, 3), CROSS: (640, 2048)}),
-    "an SD1.5 checkpoint or UNet with SD keys (text width 768": meta(
+    "a UNet with diffusers keys of SDXL (text width 2048": meta(
+        **{"conv_in.weight": (320, 4, 3, 3), CROSS: (640, 2048)}
+    ),
+    "a checkpoint or UNet with SD keys of SD1.5 (text width 768": meta(
         **{"model.diffusion_model.input_blocks.0.0.weight": (320, 4, 3, 3), SD_CROSS: (320, 768)}
     ),
     "an IP-Adapter": meta(**{"image_proj.proj_in.weight": (8, 8)}),
@@ -63,7 +65,7 @@ DESCRIPTIONS = {
     "a T5 text encoder": meta(**{"encoder.block.0.layer.0.SelfAttention.q.weight": (8, 8)}),
     "a VAE": random_vae(),
     "a diffusion transformer": meta(**{"double_blocks.0.img_attn.qkv.weight": (8, 8)}),
-    "an unknown model (5 tensors: x0, x1, x2, ...)": meta(**{f"x{i}": (1,) for i in range(5)}),
+    "an unknown model (5 tensors: x0, x1, x2 and 2 more)": meta(**{f"x{i}": (1,) for i in range(5)}),
     "a Kolors UNet": random_unet(TINY).state_dict(),
     "a ChatGLM3 text encoder": random_chatglm3(TINY, 471),
     "a ChatGLM3 text encoder with integer weights": random_chatglm3(TINY, 471)

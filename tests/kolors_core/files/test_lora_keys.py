@@ -4,8 +4,14 @@ import math
 
 import pytest
 import torch
-from comfyui_kolors.kolors_core.errors import KolorsError
-from comfyui_kolors.kolors_core.files.lora_keys import convert, diffsynth_blocks, part_name, plain_name, read_metadata
+from comfyui_kolors.kolors_core.errors import BadFile
+from comfyui_kolors.kolors_core.files.lora_keys import (
+    diffsynth_blocks,
+    part_name,
+    plain_name,
+    read_metadata,
+    rename_lora,
+)
 
 MODULES = {"down_blocks_1_attn_to_q": "diffusion_model.q", "down_blocks_1_attn_to_out_0": "diffusion_model.out"}
 UP, DOWN = torch.zeros(8, 4), torch.zeros(4, 6)
@@ -43,7 +49,7 @@ def test_a_part_has_the_hosts_name(part, expected):
 def test_the_longest_module_wins():
     module = "unet.down_blocks.1.attn.to_out.0"
     lora = {f"{module}.lora_A.weight": DOWN, f"{module}.lora_B.weight": UP}
-    assert set(convert(lora, MODULES, {}).tensors) == {
+    assert set(rename_lora(lora, MODULES, {}).tensors) == {
         "diffusion_model.out.lora_down.weight",
         "diffusion_model.out.lora_up.weight",
     }
@@ -51,13 +57,13 @@ def test_the_longest_module_wins():
 
 def test_unknown_modules_are_listed_once():
     lora = {f"lora_te1_text_model_{part}": DOWN for part in ("mlp.lora_down.weight", "mlp.lora_up.weight", "mlp.alpha")}
-    converted = convert(lora, MODULES, {})
+    converted = rename_lora(lora, MODULES, {})
     assert (converted.modules, converted.unknown) == ([], ["lora_te1_text_model_mlp"])
 
 
 def alpha_of(config):
     lora = {"unet.down_blocks.1.attn.to_q.lora_A.weight": DOWN, "unet.down_blocks.1.attn.to_q.lora_B.weight": UP}
-    return convert(lora, MODULES, config).tensors.get("diffusion_model.q.alpha")
+    return rename_lora(lora, MODULES, config).tensors.get("diffusion_model.q.alpha")
 
 
 def test_alpha_of_peft():
@@ -96,5 +102,5 @@ def test_the_blocks_of_diffsynth():
 )
 def test_half_a_pair_or_a_strange_alpha_is_named(parts, words):
     lora = {f"unet.down_blocks.1.attn.to_q.{part}": value for part, value in parts.items()}
-    with pytest.raises(KolorsError, match=f"is a damaged LoRA: diffusion_model.q {words}"):
-        convert(lora, MODULES, {})
+    with pytest.raises(BadFile, match=f"is a damaged LoRA: diffusion_model.q {words}"):
+        rename_lora(lora, MODULES, {})

@@ -3,9 +3,10 @@
 import pytest
 import torch
 from comfyui_kolors.demo.random_models import TINY, attention_widths, random_face_adapter, random_ip_adapter
-from comfyui_kolors.kolors_core.errors import KolorsError
-from comfyui_kolors.kolors_core.files import read_state_dict
-from comfyui_kolors.kolors_core.networks.ip_adapter import IPAdapter, IPAdapterConfig, extract_ip_adapter
+from comfyui_kolors.kolors_core.errors import BadFile
+from comfyui_kolors.kolors_core.files.ip_adapter_keys import check_family, extract_ip_adapter
+from comfyui_kolors.kolors_core.files.weights import read_state_dict
+from comfyui_kolors.kolors_core.networks.ip_adapter import IPAdapter, IPAdapterConfig
 from diffusers import UNet2DConditionModel
 from image_prompts import KWAI_KOLORS, NO_ORIGINAL, nested, original_module
 from reference import TOLERANCE, relative_error
@@ -111,6 +112,11 @@ def test_every_layout_gives_the_same_adapter(tmp_path, kind, layout, part):
     assert all(torch.equal(found[key], tensor) for key, tensor in expected.items())
 
 
+def read_config(adapter):
+    check_family(adapter)
+    return IPAdapterConfig.from_state_dict(adapter)
+
+
 @pytest.mark.parametrize(
     ("state_dict", "message"),
     [
@@ -120,7 +126,7 @@ def test_every_layout_gives_the_same_adapter(tmp_path, kind, layout, part):
         ),
         (
             {"image_proj.proj_in.weight": (1280, 1280), "ip_adapter.1.to_k_ip.weight": (640, 2048)},
-            r"is an IP-Adapter for SDXL \(its pictures come from CLIP ViT-H, 1280 wide\)",
+            r"is an IP-Adapter for SDXL \(its images come from CLIP ViT-H, 1280 wide\)",
         ),
         (
             {"image_proj.proj.weight": (8192, 1280), "ip_adapter.1.to_k_ip.weight": (640, 2048)},
@@ -146,8 +152,8 @@ def test_every_layout_gives_the_same_adapter(tmp_path, kind, layout, part):
     ],
 )
 def test_other_adapters_are_named(state_dict, message):
-    with pytest.raises(KolorsError, match=message):
-        IPAdapterConfig.from_state_dict(meta(**state_dict))
+    with pytest.raises(BadFile, match=message):
+        read_config(meta(**state_dict))
 
 
 @pytest.mark.parametrize(
@@ -163,10 +169,8 @@ def test_other_adapters_are_named(state_dict, message):
 )
 def test_a_damaged_adapter_is_named(key, tensor):
     state_dict = random_ip_adapter(TINY, IMAGE_WIDTH) | {key: tensor}
-    with pytest.raises(
-        KolorsError, match=r"^is (a damaged IP-Adapter|an IP-Adapter with 1 tensors that are no floats)"
-    ):
-        IPAdapterConfig.from_state_dict(state_dict)
+    with pytest.raises(BadFile, match=r"^is (a damaged IP-Adapter|an IP-Adapter with 1 tensors that are no floats)"):
+        read_config(state_dict)
 
 
 @pytest.mark.parametrize(
@@ -179,5 +183,5 @@ def test_a_damaged_adapter_is_named(key, tensor):
 )
 def test_sizes_that_do_not_add_up_are_named(adapter, key, tensor):
     adapter = extract_ip_adapter(adapter | {key: tensor})
-    with pytest.raises(KolorsError, match="is a damaged IP-Adapter"):
-        IPAdapterConfig.from_state_dict(adapter)
+    with pytest.raises(BadFile, match="is a damaged IP-Adapter"):
+        read_config(adapter)

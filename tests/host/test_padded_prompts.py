@@ -1,10 +1,9 @@
-"""Equal padded rows of a prompt are computed once, and nobody can tell."""
-
-import math
+"""Equal tokens of a prompt's padding are computed once, and nobody can tell."""
 
 import pytest
 import torch
 from comfyui_kolors.demo.random_models import TINY, random_control_net, random_unet
+from comfyui_kolors.kolors_core.networks.padding import count_equal, equal_tokens
 from reference import relative_error
 from safetensors.torch import save_file
 
@@ -14,16 +13,16 @@ EXACT = 1e-6  # relative L2, float32
 
 
 @pytest.fixture(scope="module")
-def text_rows():
-    from comfyui_kolors.kolors_core.host import text_rows
+def cpu():
+    from comfyui_kolors.kolors_core.host import cpu
 
-    return text_rows
+    return cpu
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
+    import loaders
     from comfyui_kolors.kolors_core.host import unet
-    from comfyui_kolors.kolors_core.host import unet_file as loaders
 
     unet.register()
     path = tmp_path_factory.mktemp("unet") / "unet.safetensors"
@@ -32,9 +31,9 @@ def model(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def on_this_device(text_rows, model, monkeypatch):
+def on_this_device(cpu, model, monkeypatch):
     """It is exact everywhere, though it is only done where it is quicker."""
-    monkeypatch.setattr(text_rows, "DEVICES", {model.load_device.type})
+    monkeypatch.setattr(cpu, "is_cpu", lambda device: device.type == model.load_device.type)
 
 
 def prompt(tokens, rows=256, seed=0):
@@ -56,9 +55,9 @@ def sample(model, positive, negative, **latent):
 
 
 @pytest.fixture
-def computed(monkeypatch, text_rows):
+def computed(monkeypatch, cpu):
     """How many rows of keys reached torch's attention, call by call."""
-    rows, attend, pytorch = [], text_rows.attend, text_rows.PYTORCH
+    rows, attend, pytorch = [], cpu.attend, cpu.PYTORCH
 
     def record(query, key, *args, **options):
         rows.append(key.shape[1])
@@ -67,29 +66,21 @@ def computed(monkeypatch, text_rows):
     def watched(function, *args, **options):  # torch's is the host's own choice on most accelerators
         return attend(record if function is pytorch else function, *args, **options)
 
-    monkeypatch.setattr(text_rows, "PYTORCH", record)
-    monkeypatch.setattr(text_rows, "attend", watched)
+    monkeypatch.setattr(cpu, "PYTORCH", record)
+    monkeypatch.setattr(cpu, "attend", watched)
     return rows
 
 
 @pytest.fixture
-def in_full(monkeypatch, text_rows):
+def in_full(monkeypatch, cpu):
     """A function that runs another one without marks."""
 
     def run(function, *args, **options):
         with monkeypatch.context() as patch:
-            patch.setattr(text_rows, "mark", lambda x, count: x)
+            patch.setattr(cpu, "mark", lambda x, count: x)
             return function(*args, **options)
 
     return run
-
-
-def test_equal_rows_are_counted_from_the_first(text_rows):
-    context = torch.cat((prompt(0), prompt(20), prompt(255), prompt(256)))
-    assert text_rows.count_equal_rows(context).tolist() == [[256], [236], [1], [1]]
-    context[1, 3] += 1  # a row that differs ends them, whatever follows
-    assert text_rows.count_equal_rows(context)[1].item() == 3
-    assert text_rows.count_equal_rows(torch.full((1, 9, 4), math.nan)).item() == 0
 
 
 @pytest.mark.parametrize(("positive", "negative"), [(20, 0), (3, 77), (254, 5), (0, 0), (256, 256), (7, 256)])
@@ -131,7 +122,7 @@ def test_stock_conditioning_nodes_give_the_same_picture(model, in_full, kind):
     assert relative_error(found, in_full(sample, *arguments)) <= EXACT
 
 
-def test_a_batch_of_prompts_keeps_the_rows_of_the_longest(model, text_rows, computed):
+def test_a_batch_of_prompts_keeps_the_rows_of_the_longest(model, cpu, computed):
     unet = model.model.diffusion_model
     context = torch.cat((prompt(20, seed=1), prompt(40, seed=2)))
     generator = torch.Generator().manual_seed(3)
@@ -143,8 +134,8 @@ def test_a_batch_of_prompts_keeps_the_rows_of_the_longest(model, text_rows, comp
         full = unet(x, times, context, y, transformer_options={})
         assert 256 in computed
         computed.clear()
-        counts = text_rows.count_equal_rows(context)
-        found = unet(x, times, context, y, transformer_options={}, equal_rows=counts)
+        counts = count_equal(context)
+        found = unet(x, times, context, y, transformer_options={}, equal_tokens=counts)
     assert set(computed) == {64, 16, 41}
     assert relative_error(found, full) <= EXACT
 
@@ -191,19 +182,19 @@ def test_another_attention_of_the_users_choice_stays(model, in_full):
 
 
 @pytest.mark.parametrize("asked", [True, False])
-def test_quad_attention_stays_where_it_was_asked_for(model, text_rows, computed, device, monkeypatch, asked):
-    monkeypatch.setattr(text_rows.args, "use_quad_cross_attention", asked)
+def test_quad_attention_stays_where_it_was_asked_for(model, cpu, computed, device, monkeypatch, asked):
+    monkeypatch.setattr(cpu.args, "use_quad_cross_attention", asked)
     x = torch.randn(1, 16, 64, generator=torch.Generator().manual_seed(0)).to(model.load_device)
-    text_rows.attend(text_rows.SUB_QUADRATIC, x, x, x, 4)
+    cpu.attend(cpu.SUB_QUADRATIC, x, x, x, 4)
     if device == "cpu":  # where the host's choice was that one before it was asked
         sample(model, conditioning(20, 1), conditioning(5, 2))
     assert bool(computed) is not asked
 
 
-def test_a_prompt_is_not_marked_itself(model, text_rows):
+def test_a_prompt_is_not_marked_itself(model, cpu):
     positive = conditioning(20, 1)
     sample(model, positive, conditioning(5, 2))
-    assert text_rows.equal_rows(positive[0][0]) == 1
+    assert equal_tokens(positive[0][0]) == 1
 
 
 def test_a_control_net_gives_the_same_picture(model, in_full, tmp_path):

@@ -1,0 +1,51 @@
+"""A checkpoint as the host's MODEL, CLIP and VAE."""
+
+from __future__ import annotations
+
+import time
+
+import comfy.sd
+from comfy.patcher_extension import CallbacksMP
+
+from ..errors import naming
+from ..files.identify import find_chatglm3
+from ..files.weights import open_weights
+from . import compat
+from .messages import blame_file, log_load
+from .text_encoder.packed import keep_patches
+from .unet_file import check_unet, extract_unet
+
+
+def load_checkpoint(path: str, **reload_options):
+    """Load a checkpoint as (MODEL, CLIP or None, VAE); a diffusers UNet put there by mistake loads as well.
+
+    A VAE that the file does not have is the host's empty one, which says so when it is used.
+    reload_options: given by the host alone, see `compat.allow_reloading`.
+    Raises KolorsError where the file holds no Kolors UNet or an incomplete one.
+    """
+    started = time.perf_counter()
+    weights = open_weights(path)
+    with naming(path):
+        unet, prefix = extract_unet(weights.tensors)
+        check_unet(unet)
+        rest = {key: tensor for key, tensor in weights.tensors.items() if prefix and not key.startswith(prefix)}
+        checkpoint = {f"model.diffusion_model.{key}": tensor for key, tensor in unet.items()} | rest
+        with blame_file("has a damaged VAE"):  # whose damages the host meets in any way
+            model, clip, vae, _ = comfy.sd.load_state_dict_guess_config(
+                checkpoint,
+                output_clip=find_chatglm3(rest) is not None,
+                metadata=weights.metadata,
+                **reload_options,
+            )
+    model.add_callback(CallbacksMP.ON_LOAD, compat.forget_schedule)
+    if clip is not None:
+        clip.patcher.add_callback(CallbacksMP.ON_LOAD, keep_patches)
+    for index, part in enumerate((model, clip and clip.patcher, getattr(vae, "patcher", None))):
+        compat.allow_reloading(part, _reload_part, path, index)
+    log_load("checkpoint", path, model.model.get_dtype(), model.model_size(), started)
+    return model, clip, vae
+
+
+def _reload_part(path: str, index: int, **reload_options):
+    part = load_checkpoint(path, **reload_options)[index]
+    return getattr(part, "patcher", part)

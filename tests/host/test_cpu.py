@@ -1,0 +1,251 @@
+"""What a CPU computes in another way: the same numbers, and the host's own way where it matters."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import ROOT
+from reference import relative_error
+
+pytestmark = pytest.mark.host
+
+EXACT = 1e-6  # relative L2, float32
+
+
+@pytest.fixture(scope="module")
+def cpu():
+    from comfyui_kolors.kolors_core.host import cpu
+
+    return cpu
+
+
+@pytest.fixture(params=["disable_weight_init", "manual_cast"])
+def pair(request, cpu):
+    """The host's operations, and ours made of them."""
+    import comfy.ops
+
+    operations = getattr(comfy.ops, request.param)
+    return operations, cpu.operations(operations)
+
+
+def twins(pair, kind, *sizes, dtype=torch.float32, **options):
+    """The same layer of either side."""
+    torch.manual_seed(0)
+    weights = {"weight": torch.randn(getattr(torch.nn, kind)(*sizes, **options).weight.shape), "bias": torch.randn(6)}
+    layers = [getattr(operations, kind)(*sizes, dtype=dtype, **options) for operations in pair]
+    for layer in layers:
+        layer.load_state_dict({key: tensor.to(dtype) for key, tensor in weights.items()})
+        layer.requires_grad_(False)
+    return layers
+
+
+@pytest.mark.parametrize("cells", [(64, 64), (32, 160), (63, 64), (1, 1)])
+@pytest.mark.parametrize("options", [{}, {"stride": 2}, {"padding": 1}], ids=str)
+def test_a_convolution_equals_the_hosts(pair, cells, options):
+    theirs, ours = twins(pair, "Conv2d", 5, 6, 3 if min(cells) > 1 else 1, **options)
+    x = torch.randn(2, 5, *cells)
+    kept = x.clone()
+    found, expected = ours(x), theirs(x)
+    assert found.shape == expected.shape and relative_error(found, expected) <= EXACT
+    assert torch.equal(x, kept) and x.is_contiguous()
+    is_large = cells[0] * cells[1] >= 64 * 64
+    assert found.is_contiguous(memory_format=torch.channels_last) or not is_large
+    assert is_large or torch.equal(found, expected)
+
+
+def test_a_picture_without_a_batch_passes(pair):
+    theirs, ours = twins(pair, "Conv2d", 5, 6, 3)
+    x = torch.randn(5, 64, 64)
+    assert torch.equal(ours(x), theirs(x))
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes", "shape"), [("Conv2d", (5, 6, 3), (1, 5, 64, 64)), ("Linear", (5, 6), (2, 5))]
+)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_another_dtype_are_cast_as_the_host_does(cpu, kind, sizes, shape, dtype):
+    import comfy.ops
+
+    theirs, ours = twins((comfy.ops.manual_cast, cpu.CASTING), kind, *sizes, dtype=dtype)
+    x = torch.randn(shape)
+    assert ours(x).dtype == torch.float32
+    assert relative_error(ours(x), theirs(x)) <= EXACT
+    x = x.to(dtype)
+    assert torch.equal(ours(x), theirs(x))
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes", "shape"), [("Conv2d", (5, 6, 3), (1, 5, 64, 64)), ("Linear", (5, 6), (2, 5))]
+)
+def test_patches_that_wait_are_applied(pair, kind, sizes, shape):
+    theirs, ours = twins(pair, kind, *sizes)
+    x, plain = torch.randn(shape), ours(torch.zeros(shape))
+    for layer in (theirs, ours):
+        layer.weight_function = [lambda weight: weight * 3]
+        layer.bias_function = [lambda bias: bias + 1]
+    assert relative_error(ours(x), theirs(x)) <= EXACT
+    assert relative_error(ours(torch.zeros(shape)), plain + 1) <= EXACT
+
+
+def test_operations_with_layers_of_their_own_keep_their_products(cpu):
+    import comfy.ops
+
+    class Own(comfy.ops.manual_cast):
+        class Linear(comfy.ops.manual_cast.Linear):
+            def forward(self, x):
+                return "its own"
+
+    for own in (Own, Own()):  # ComfyUI-GGUF hands over an object
+        made = cpu.operations(own)
+        assert made.Linear(5, 6)(torch.zeros(2, 5)) == "its own" and made.Conv2d is Own.Conv2d
+        assert issubclass(made, Own) and made.__name__ == "Own"
+
+
+def test_the_model_draws_with_them(cpu, tmp_path):
+    """A tiny model at 512 pixels, in whose first blocks the channels are last."""
+    import loaders
+    from comfyui_kolors.demo.random_models import TINY, random_unet
+    from comfyui_kolors.kolors_core.host import sampling, unet
+    from safetensors.torch import save_file
+    from sampling_runs import ours, theirs
+
+    unet.register()
+    reference = random_unet(TINY)
+    save_file(reference.state_dict(), tmp_path / "unet.safetensors")
+    model = loaders.load_unet(tmp_path / "unet.safetensors")
+    convs = [m for m in model.model.diffusion_model.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert convs and all(isinstance(conv, cpu.CPUConv2d) for conv in convs)
+    shape = (1, 4, 64, 64)
+    found = ours(sampling, model, "euler", 2, shape=shape)
+    assert relative_error(found, theirs(reference, "euler", 2, shape=shape)) <= 1e-4
+
+
+# ---- products ----
+
+WEIGHT = torch.randn(48, 32, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(params=["both libraries", "one"])
+def libraries(request, cpu, monkeypatch):
+    """Both paths, whatever this torch was built with; a torch with both is where the quick one can be tried."""
+    if request.param == "one":
+        monkeypatch.setattr(cpu, "_onednn_linear", lambda: None)
+    elif cpu._onednn_linear() is None:
+        pytest.skip("this torch has not both of MKL and oneDNN")
+
+
+@pytest.fixture
+def products(monkeypatch):
+    """How often torch's own product was called."""
+    calls, own = [], torch.nn.functional.linear
+    monkeypatch.setattr(torch.nn.functional, "linear", lambda *args: calls.append(args) or own(*args))
+    return calls
+
+
+def rows(*shape, dtype=torch.float32):
+    return torch.randn(*shape, 32, generator=torch.Generator().manual_seed(1)).to(dtype)
+
+
+@pytest.mark.parametrize("shape", [(1,), (23,), (2, 256), (2, 3, 4), (0,), (2, 0), ()])
+@pytest.mark.parametrize("bias", [None, torch.arange(48.0)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_product_equals_torchs(cpu, libraries, shape, bias, dtype):
+    x, weight, bias = rows(*shape, dtype=dtype), WEIGHT.to(dtype), bias if bias is None else bias.to(dtype)
+    found, expected = cpu.linear(x, weight, bias), torch.nn.functional.linear(x, weight, bias)
+    assert (found.shape, found.dtype, found.is_contiguous()) == (expected.shape, dtype, True)
+    assert not found.numel() or relative_error(found, expected) <= 1e-6
+
+
+@pytest.mark.parametrize(
+    "x, weight",
+    [(rows(8, 2).transpose(0, 1), WEIGHT), (rows(8)[3:], WEIGHT), (rows(4), WEIGHT.t().contiguous().t()),
+     (rows(1, 4).expand(3, -1, -1), WEIGHT), (rows(4), WEIGHT[::2])],
+    ids=["transposed rows", "later rows", "transposed weight", "repeated rows", "every second row of the weight"],
+)  # fmt: skip
+def test_memory_may_lie_in_any_order(cpu, libraries, x, weight):
+    assert relative_error(cpu.linear(x, weight), torch.nn.functional.linear(x, weight)) <= 1e-6
+
+
+@pytest.mark.parametrize("learns", ["x", "weight", "bias"])
+def test_gradients_flow(cpu, libraries, learns):
+    tensors = {"x": rows(4), "weight": WEIGHT.clone(), "bias": torch.zeros(48)}
+    tensors[learns].requires_grad_()
+    cpu.linear(**tensors).sum().backward()
+    found = tensors[learns].grad
+    tensors[learns].grad = None
+    torch.nn.functional.linear(*tensors.values()).sum().backward()
+    assert torch.equal(found, tensors[learns].grad)
+
+
+def test_the_quick_one_is_taken(cpu, products):
+    if cpu._onednn_linear() is None:
+        pytest.skip("this torch has not both of MKL and oneDNN")
+    with torch.no_grad():
+        cpu.linear(rows(4), WEIGHT.requires_grad_(False))
+    assert not products
+    cpu.linear(rows(4, dtype=torch.bfloat16), WEIGHT.bfloat16())
+    assert len(products) == 1
+
+
+def test_other_classes_of_tensors_keep_their_own_product(cpu, libraries):
+    class Own(torch.Tensor):
+        @classmethod
+        def __torch_function__(cls, function, types, args=(), kwargs=None):
+            if function is torch.nn.functional.linear:
+                return "its own"
+            return super().__torch_function__(function, types, args, kwargs)
+
+    assert cpu.linear(rows(4), WEIGHT.as_subclass(Own)) == "its own"
+
+
+def test_torch_without_the_operator_multiplies_by_itself(cpu, products, monkeypatch):
+    """It is a private one: another version of torch may not have it."""
+    monkeypatch.setattr(torch.ops, "mkldnn", object())
+    cpu._onednn_linear.cache_clear()
+    try:
+        with torch.no_grad():
+            assert cpu.linear(rows(4), WEIGHT).shape == (4, 48)
+    finally:
+        cpu._onednn_linear.cache_clear()
+    assert len(products) == 1
+
+
+def test_widths_that_do_not_fit_are_told_by_torch(cpu):
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        cpu.linear(rows(4), torch.zeros(48, 31))
+
+
+SWITCHED_OFF = """
+import sys
+sys.path.insert(0, "tests")
+import conftest, torch
+from comfyui_kolors.kolors_core.host import cpu
+multiplied, own = [], torch.nn.functional.linear
+torch.nn.functional.linear = lambda *given: multiplied.append(given) or own(*given)
+with torch.no_grad():
+    cpu.linear(torch.zeros(4, 32), torch.zeros(8, 32))
+print(len(multiplied), cpu.count_padding(torch.device("cpu"), torch.zeros(1, 4, 8)))
+"""
+
+
+@pytest.mark.parametrize(("switch", "printed"), [("0", "1 {}"), ("1", "0 {'equal_tokens'")])
+def test_the_user_can_switch_it_off(cpu, switch, printed):
+    if switch == "1" and cpu._onednn_linear() is None:
+        pytest.skip("this torch has not both of MKL and oneDNN")
+    done = subprocess.run(
+        [sys.executable, "-c", SWITCHED_OFF], cwd=ROOT, capture_output=True, text=True, encoding="utf-8",
+        env=os.environ | {"KOLORS_CPU": switch},
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1:] and done.stdout.splitlines()[-1].startswith(printed), done.stderr
+
+
+@pytest.mark.parametrize("off", [False, True])
+def test_nothing_is_written_into_what_the_caller_hands_over(cpu, monkeypatch, off):
+    monkeypatch.setattr(cpu, "ENABLED", not off)
+    options, context = {"kept": 1}, torch.zeros(1, 4, 8)
+    marked, new = cpu.prepare(context, options, torch.tensor([[4]]))
+    assert options == {"kept": 1} and cpu.equal_tokens(context) == 1
+    assert new["kept"] == 1 and (cpu.OVERRIDE in new, cpu.equal_tokens(marked)) == ((False, 1) if off else (True, 4))
+    assert cpu.prepare(context, {cpu.OVERRIDE: "another pack's"}, None)[1][cpu.OVERRIDE] == "another pack's"
