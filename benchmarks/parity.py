@@ -1,7 +1,8 @@
 """How close to diffusers: `python3 dev.py bench parity`.
 
 Final latents of the sampler bridge and of diffusers' Kolors pipelines from the same first noise, on small random
-models, as relative L2 errors, on the CPU in float32. Writes the table between the markers in both readmes.
+models, as relative L2 errors, on the CPU in float32. Writes the table between the markers in docs/parity.md
+and docs/zh/parity.md.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ import conftest  # noqa: E402, F401 - makes the pack and the host importable
 
 BEGIN, END = "<!-- parity table -->", "<!-- /parity table -->"
 HEADINGS = {
-    "README.md": ("Preset", "10 steps, cfg 5", "25 steps, cfg 6.5", "Image to image, 25 steps at 0.6"),
-    "README_zh.md": ("预设", "10 步，cfg 5", "25 步，cfg 6.5", "图生图，25 步，强度 0.6"),
+    "docs/parity.md": ("Preset", "10 steps, cfg 5", "25 steps, cfg 6.5", "Image to image, 25 steps at 0.6"),
+    "docs/zh/parity.md": ("预设", "10 步，cfg 5", "25 步，cfg 6.5", "图生图，25 步，强度 0.6"),
 }
 
 
@@ -49,7 +50,7 @@ def measure_parity() -> dict[str, list[float]]:
 
 
 def write_table(errors: dict[str, list[float]]) -> None:
-    """Print the table, and put it between the markers of each readme."""
+    """Print the table, and put it between the markers of each page."""
     for name, headings in HEADINGS.items():
         rows = [headings, ("---",) * len(headings)]
         rows += [(f"`{preset}`", *(f"{error:.1e}" for error in values)) for preset, values in errors.items()]
