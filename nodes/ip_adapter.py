@@ -24,7 +24,7 @@ def _apply_inputs(weight: float, image: str) -> dict:
                     "min": -1.0,
                     "max": 3.0,
                     "step": 0.05,
-                    "tooltip": f"How strong the image is compared with the text. {weight:g} is the reference's value, "
+                    "tooltip": f"How strong the image is compared with the text. {weight:g} is the original code's, "
                     "1 is strong, 0 leaves the model as it is.",
                 },
             ),
@@ -155,7 +155,7 @@ class KolorsIPAdapterApply:
         negative = {
             "image_negative": (
                 "IMAGE",
-                {"tooltip": "What the result should not look like. Without one, the reference's: a uniform gray."},
+                {"tooltip": "What the result should not look like. Without one, a uniform gray, as in diffusers."},
             )
         }
         inputs["optional"] |= negative | MASK | BATCH
@@ -236,7 +236,7 @@ class KolorsFaceIDApply:
                 "IMAGE",
                 {
                     "tooltip": "A photo of a face that the people should not have; the largest face in it is used. "
-                    "Without one, the reference's: zeros."
+                    "Without one, zeros, as in the original code."
                 },
             )
         }

@@ -1,4 +1,4 @@
-"""Nodes of the sampler bridge: the reference's schedules and solvers in the graph."""
+"""Nodes of the sampler bridge: diffusers' schedules and solvers in the graph."""
 
 from ..kolors_core.host import sampling
 
@@ -9,7 +9,7 @@ class KolorsScheduler:
     TITLE = "Kolors Scheduler"
     CATEGORY = "Kolors/sampling"
     DESCRIPTION = (
-        "The noise schedule of one of the reference's schedulers as SIGMAS, for SamplerCustomAdvanced and every other "
+        "The noise schedule of one of diffusers' schedulers as SIGMAS, for SamplerCustomAdvanced and every other "
         "node that takes them."
     )
     SEARCH_ALIASES = ["kolors", "kolors sigmas", "kolors schedule", "可图", "可图调度器", "调度器", "噪声调度"]
@@ -27,7 +27,7 @@ class KolorsScheduler:
                     list(sampling.SOLVERS),
                     {
                         "default": "euler",
-                        "tooltip": "Which of the reference's schedulers to follow. euler is the one Kolors was "
+                        "tooltip": "Which of diffusers' schedulers to follow. euler is the one Kolors was "
                         "published with.",
                     },
                 ),
@@ -51,7 +51,7 @@ class KolorsKSampler:
     TITLE = "Kolors KSampler"
     CATEGORY = "Kolors/sampling"
     DESCRIPTION = (
-        "Samples as the reference does: a preset pairs one of its schedulers with the matching solver and scales the "
+        "Samples as diffusers does: a preset pairs one of its schedulers with the matching solver and scales the "
         "initial noise as it does. For everyday use take KSampler; this one gives the same image as diffusers."
     )
     SEARCH_ALIASES = ["kolors", "kolors sampler", "ksampler", "diffusers sampler", "可图", "可图采样器", "采样器"]
@@ -95,7 +95,7 @@ class KolorsKSampler:
                     list(sampling.SOLVERS),
                     {
                         "default": "euler",
-                        "tooltip": "Which of the reference's schedulers to follow, noise levels and solver together. "
+                        "tooltip": "Which of diffusers' schedulers to follow, noise levels and solver together. "
                         "euler is the one Kolors was published with, dpmpp_2m_karras another good one.",
                     },
                 ),
@@ -106,7 +106,7 @@ class KolorsKSampler:
                     "FLOAT",
                     DENOISE
                     | {
-                        "tooltip": "The reference's strength: 1 starts from noise, 0.6 changes an image a lot, "
+                        "tooltip": "The strength of diffusers: 1 starts from noise, 0.6 changes an image a lot, "
                         "0.3 a little. The last steps x denoise steps are run.",
                     },
                 ),

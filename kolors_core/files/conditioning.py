@@ -79,7 +79,7 @@ def load_conditioning(path: str | Path) -> Conditioning:
         padding = [max(0, int(entry["padding"])) for entry in entries]
         values = sum(count * tensors[f"{i}.{STATES}"][:, :1].numel() for i, count in enumerate(padding))
         if max(padding, default=0) > MAX_ROWS or values > MAX_VALUES:
-            raise ValueError(f"{sum(padding):,} padded rows")
+            raise ValueError(f"{sum(padding):,} padded tokens")
         return [_entry(index, entry, tensors) for index, entry in enumerate(entries)]
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, RuntimeError, RecursionError) as error:
         raise KolorsError(f"{locate(path)} is a damaged conditioning file. Save it again. ({error!r})") from error

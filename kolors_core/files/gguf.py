@@ -106,7 +106,7 @@ def _read_fields(fields: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
         raise BadFile(f"is an incomplete GGUF file: {error.args[0]} is missing. Download it again.") from error
     except (TypeError, ValueError, AttributeError, ArithmeticError, struct.error) as error:
         raise BadFile(
-            f"is a damaged GGUF file: its sizes or its vocabulary cannot be ({error}). Download it again."
+            f"is a damaged GGUF file: its sizes or its vocabulary are impossible ({error}). Download it again."
         ) from error
 
 

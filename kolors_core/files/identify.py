@@ -121,10 +121,11 @@ def _describe_unet(state_dict: Mapping[str, Tensor]) -> str | None:
     if to_key is None:
         return None
     if find_prefix(state_dict, "input_blocks.0.0.weight") is not None:
-        kind = "checkpoint or UNet with SD keys"
+        kind, keys = "checkpoint or UNet", "SD"
     elif find_prefix(state_dict, "conv_in.weight") is not None:
-        kind = "UNet with diffusers keys"
+        kind, keys = "UNet", "diffusers"
     else:
         return None
     width = state_dict[to_key + "attn2.to_k.weight"].shape[-1]
-    return f"a {kind} of {TEXT_WIDTHS.get(width, 'another model')} (text width {width}, no encoder_hid_proj)"
+    family = TEXT_WIDTHS.get(width, "another model")
+    return f"a {kind} of {family} with {keys} keys (text width {width}, no encoder_hid_proj)"

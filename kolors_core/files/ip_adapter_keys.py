@@ -33,10 +33,10 @@ def check_family(adapter: Mapping[str, Tensor]) -> None:
 def _describe_foreign(adapter: Mapping[str, Tensor]) -> str | None:
     projection = next((key for key in adapter if key.endswith("to_k_ip.weight")), None)
     if projection is None or not any(key.startswith("image_proj.") for key in adapter):
-        return "no IP-Adapter: it has no image_proj or no to_k_ip"
+        return "not an IP-Adapter: it has no image_proj or no to_k_ip"
     integers = [key for key, tensor in adapter.items() if not tensor.is_floating_point()]
     if integers:
-        return f"an IP-Adapter with {len(integers)} tensors that are no floats ({integers[0]})"
+        return f"an IP-Adapter with {len(integers)} tensors that are not floats ({integers[0]})"
     width = adapter[projection].shape[-1] if adapter[projection].ndim else None
     if (family := TEXT_WIDTHS.get(width)) in (SD15, SD2):
         return f"an IP-Adapter for {family} (text width {width})"
@@ -46,5 +46,5 @@ def _describe_foreign(adapter: Mapping[str, Tensor]) -> str | None:
         return "an IP-Adapter for SDXL without a resampler, which is not the Plus kind"
     resampler = next((tensor for key, tensor in adapter.items() if key.endswith("proj_in.weight")), None)
     if resampler is not None and resampler.ndim and (encoder := VISION_WIDTHS.get(resampler.shape[-1])):
-        return f"an IP-Adapter for SDXL (its images come from CLIP {encoder}, {resampler.shape[-1]} wide)"
+        return f"an IP-Adapter for SDXL (its images come from CLIP {encoder}, of width {resampler.shape[-1]})"
     return None

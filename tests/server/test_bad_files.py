@@ -157,16 +157,16 @@ def lora(style: str) -> Tensors:
 
 
 OTHER_MODELS = {
-    "SDXL UNet": (UNET_LOADER, sdxl_unet, ["an SDXL UNet", "2048", "Expected a Kolors UNet", "Get unet/"]),
+    "SDXL UNet": (UNET_LOADER, sdxl_unet, ["a UNet of SDXL", "2048", "Expected a Kolors UNet", "Get unet/"]),
     "SD1.5 checkpoint as UNet": (
         UNET_LOADER,
         sd15_checkpoint,
-        ["an SD1.5", "with SD keys", "768", "Expected a Kolors UNet", "Get unet/"],
+        ["of SD1.5", "with SD keys", "768", "Expected a Kolors UNet", "Get unet/"],
     ),
     "SD1.5 checkpoint": (
         CHECKPOINT_LOADER,
         sd15_checkpoint,
-        ["an SD1.5", "with SD keys", "768", "Expected a Kolors UNet", "Get unet/"],
+        ["of SD1.5", "with SD keys", "768", "Expected a Kolors UNet", "Get unet/"],
     ),
     "VAE as UNet": (UNET_LOADER, kl_vae, ["a VAE", "Expected a Kolors UNet", "Get unet/"]),
     "tiny VAE as UNet": (UNET_LOADER, random_models.random_vae, ["a VAE", "Expected a Kolors UNet", "Get unet/"]),
@@ -199,7 +199,7 @@ def png() -> bytes:
 LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 5159140240\n"
 NO_MODELS = {
     "empty file": (b"", ["is empty", "0 bytes", "Download it again"]),
-    "renamed PNG": (png(), ["a PNG picture", "Expected a .safetensors file", "Put the right file there"]),
+    "renamed PNG": (png(), ["a PNG image", "Expected a .safetensors file", "Put the right file there"]),
     "Git LFS pointer": (LFS_POINTER, ["a Git LFS pointer", "placeholder", "Expected a .safetensors file"]),
     "HTML page": (
         b"<!DOCTYPE html>\n<html><body>Sign in</body></html>",

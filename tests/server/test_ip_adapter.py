@@ -639,8 +639,8 @@ def test_a_missing_insightface_or_model_is_named_with_its_folder(server, refuse)
     ("changes", "words"),
     [
         ({"width": 256}, [FACE, "512", "256", "antelopev2"]),
-        ({"images": 2}, ["1 face embeddings", "2 pictures"]),
-        ({"black": True}, ["No face was found", "picture 1 of 1", "64 x 64"]),
+        ({"images": 2}, ["1 face embedding(s)", "2 image(s)"]),
+        ({"black": True}, ["No face was found", "image 1 of 1", "64 x 64"]),
     ],
     ids=["another embedding", "two pictures", "no face"],
 )

@@ -194,7 +194,7 @@ def test_the_hosts_training_makes_a_lora_that_loads_back(server, plain, checkpoi
     ("name", "words"),
     [
         (FLUX, ("0 of its 1 modules matched", "Expected a LoRA for Kolors, or one of SDXL")),
-        (ENCODER, ("is for the text encoder", "Connect the CLIP")),
+        (ENCODER, ("for the text encoder", "Connect the CLIP")),
     ],
 )
 def test_wrong_files_are_named_and_the_queue_goes_on(server, plain, name, words):

@@ -114,7 +114,7 @@ def test_padded_rows_of_many_entries_together_cannot_fill_the_memory(tmp_path, c
     if count == 3:
         assert len(load_conditioning(path)) == 100
     else:
-        with pytest.raises(KolorsError, match="6,553,600 padded rows"):
+        with pytest.raises(KolorsError, match="6,553,600 padded tokens"):
             load_conditioning(path)
 
 

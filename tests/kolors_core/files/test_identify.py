@@ -52,10 +52,10 @@ CROSS = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k.weight"
 SD_CROSS = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
 DESCRIPTIONS = {
     "a LoRA": meta(**{"unet.down_blocks.0.attn1.to_q.lora_A.weight": (4, 8)}),
-    "a UNet with diffusers keys of SDXL (text width 2048": meta(
+    "a UNet of SDXL with diffusers keys (text width 2048": meta(
         **{"conv_in.weight": (320, 4, 3, 3), CROSS: (640, 2048)}
     ),
-    "a checkpoint or UNet with SD keys of SD1.5 (text width 768": meta(
+    "a checkpoint or UNet of SD1.5 with SD keys (text width 768": meta(
         **{"model.diffusion_model.input_blocks.0.0.weight": (320, 4, 3, 3), SD_CROSS: (320, 768)}
     ),
     "an IP-Adapter": meta(**{"image_proj.proj_in.weight": (8, 8)}),

@@ -126,7 +126,7 @@ def read_config(adapter):
         ),
         (
             {"image_proj.proj_in.weight": (1280, 1280), "ip_adapter.1.to_k_ip.weight": (640, 2048)},
-            r"is an IP-Adapter for SDXL \(its images come from CLIP ViT-H, 1280 wide\)",
+            r"is an IP-Adapter for SDXL \(its images come from CLIP ViT-H, of width 1280\)",
         ),
         (
             {"image_proj.proj.weight": (8192, 1280), "ip_adapter.1.to_k_ip.weight": (640, 2048)},
@@ -140,7 +140,7 @@ def read_config(adapter):
             },
             "is a FaceID adapter for SDXL, with a LoRA in it",
         ),
-        ({"image_proj.latents": (1, 16, 2048)}, "is no IP-Adapter: it has no image_proj or no to_k_ip"),
+        ({"image_proj.latents": (1, 16, 2048)}, "is not an IP-Adapter: it has no image_proj or no to_k_ip"),
         (
             {"image_proj.proj_in.weight": (2048, 1024), "ip_adapter.1.to_k_ip.weight": (640, 2048)},
             "is an incomplete IP-Adapter: image_proj.latents is missing. Download it again",
@@ -169,7 +169,7 @@ def test_other_adapters_are_named(state_dict, message):
 )
 def test_a_damaged_adapter_is_named(key, tensor):
     state_dict = random_ip_adapter(TINY, IMAGE_WIDTH) | {key: tensor}
-    with pytest.raises(BadFile, match=r"^is (a damaged IP-Adapter|an IP-Adapter with 1 tensors that are no floats)"):
+    with pytest.raises(BadFile, match=r"^is (a damaged IP-Adapter|an IP-Adapter with 1 tensors that are not floats)"):
         read_config(state_dict)
 
 
