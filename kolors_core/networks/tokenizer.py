@@ -16,6 +16,7 @@ import sentencepiece
 
 from ..errors import KolorsError
 
+TOKENIZER_KEY = "spiece_model"  # ComfyUI's name for a tokenizer that is stored among the tensors
 SPECIAL_TOKENS = (
     "[MASK]",
     "[gMASK]",
