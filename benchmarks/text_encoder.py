@@ -18,7 +18,7 @@ import torch
 from _alone import run_alone, settle
 from _report import Curve, argument_parser, plot, save, table
 from _timing import Cost, alternate, compare
-from comfyui_kolors.demo.random_models import TINY, Sizes, random_chatglm3, random_tokenizer
+from comfyui_kolors.demo.random_models import TINY, Sizes, random_chatglm3, random_tokenizer, tokenizer_tensors
 from comfyui_kolors.kolors_core.files.weights import Weights
 from comfyui_kolors.kolors_core.host.text_encoder.storage import Storage, choose_storage, convert_weights
 from comfyui_kolors.kolors_core.networks.chatglm3 import ChatGLM3Config, encode_prompts
@@ -92,7 +92,7 @@ def load_in_this_process(path: str, storage: str) -> dict[str, float]:
 def write_files(folder: _sides.Path, sizes: Sizes) -> dict[str, _sides.Path]:
     """An fp16 file, and one for each packed storage, by storage."""
     state_dict = {key: tensor.half() for key, tensor in random_chatglm3(sizes, PIECES[sizes]).items()}
-    tokenizer = {"spiece_model": torch.frombuffer(bytearray(random_tokenizer()), dtype=torch.uint8)}
+    tokenizer = tokenizer_tensors(random_tokenizer())
     files = {"fp16": folder / "fp16.safetensors"}
     save_file(state_dict | tokenizer, files["fp16"])
     for name, bits in BITS.items():

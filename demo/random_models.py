@@ -19,6 +19,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+if __package__ and "." in __package__:  # in the pack, whatever its folder is called
+    from ..kolors_core.networks.tokenizer import TOKENIZER_KEY
+else:  # a script, or a module of the scripts in train/
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
+    from kolors_core.networks.tokenizer import TOKENIZER_KEY
+
 UNET_FILE = "diffusion_models/kolors-random-unet.safetensors"
 TEXT_ENCODER_FILE = "text_encoders/kolors-random-chatglm3.safetensors"
 VAE_FILE = "vae/kolors-random-vae.safetensors"
@@ -70,6 +76,11 @@ def train_tokenizer(sentences: list[str], pieces: int) -> bytes:
         minloglevel=2,
     )
     return model.getvalue()
+
+
+def tokenizer_tensors(model: bytes) -> dict[str, Tensor]:
+    """A tokenizer as an encoder's file has it among the tensors."""
+    return {TOKENIZER_KEY: torch.frombuffer(bytearray(model), dtype=torch.uint8)}
 
 
 def random_chatglm3(sizes: Sizes, pieces: int, seed: int = 0) -> dict[str, Tensor]:
@@ -255,14 +266,16 @@ def random_vae(seed: int = 0) -> dict[str, Tensor]:
     return state_dict
 
 
-def taesd_names(autoencoder: dict[str, Tensor]) -> dict[str, Tensor]:
-    """diffusers' AutoencoderTiny under the names that the stock VAE loader reads."""
-    state_dict = {"vae_scale": torch.tensor(1.0), "vae_shift": torch.tensor(0.0)}
-    for key, tensor in autoencoder.items():
-        part, _, index, rest = key.split(".", 3)
-        offset = 1 if part == "decoder" else 0  # the decoder's clamp, a module without weights, is counted there
-        state_dict[f"taesd_{part}.{int(index) + offset}.{rest}"] = tensor
-    return state_dict
+def taesd_names(autoencoder: dict[str, Tensor], scale: float = 1.0) -> dict[str, Tensor]:
+    """diffusers' AutoencoderTiny under the names that the stock VAE loader reads, which divides latents by `scale`."""
+    state_dict = {"vae_scale": torch.tensor(scale), "vae_shift": torch.tensor(0.0)}
+    return state_dict | {taesd_name(key): tensor for key, tensor in autoencoder.items()}
+
+
+def taesd_name(key: str) -> str:
+    part, _, index, rest = key.split(".", 3)
+    offset = 1 if part == "decoder" else 0  # the decoder's clamp, a module without weights, is counted there
+    return f"taesd_{part}.{int(index) + offset}.{rest}"
 
 
 def write(models: Path, sizes: Sizes = TINY) -> None:
@@ -271,9 +284,7 @@ def write(models: Path, sizes: Sizes = TINY) -> None:
     pieces = sentencepiece.SentencePieceProcessor(model_proto=tokenizer).vocab_size()
     makers = {
         UNET_FILE: lambda: random_unet(sizes).state_dict(),
-        TEXT_ENCODER_FILE: lambda: (
-            random_chatglm3(sizes, pieces) | {"spiece_model": torch.frombuffer(bytearray(tokenizer), dtype=torch.uint8)}
-        ),
+        TEXT_ENCODER_FILE: lambda: random_chatglm3(sizes, pieces) | tokenizer_tensors(tokenizer),
         VAE_FILE: random_vae,
     }
     for name, make in makers.items():

@@ -101,7 +101,7 @@ class Models:
         save_file(written(random_pairs(network), "unet.{}".format, *peft), folder / "lora.safetensors")
         tokenizer = make.random_tokenizer()
         encoder = make.random_chatglm3(make.MID, SentencePieceProcessor(model_proto=tokenizer).vocab_size())
-        encoder["spiece_model"] = torch.frombuffer(bytearray(tokenizer), dtype=torch.uint8)
+        encoder |= make.tokenizer_tensors(tokenizer)
         save_file(encoder, folder / "encoder.safetensors")
         generator = torch.Generator().manual_seed(9)
         sizes, encoder = make.MID, {}  # hosts patch layers of at most 16 KB in another way

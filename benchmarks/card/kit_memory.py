@@ -104,7 +104,7 @@ class Files:
     def encoder(self, storage: str) -> dict:
         """Integers with scales, or halves; the tokenizer is inside."""
         import torch
-        from comfyui_kolors.demo.random_models import random_tokenizer
+        from comfyui_kolors.demo.random_models import random_tokenizer, tokenizer_tensors
         from comfyui_kolors.kolors_core.networks.quantization import BITS
         from comfyui_kolors.kolors_core.networks.tokenizer import ChatGLM3Tokenizer
 
@@ -113,7 +113,7 @@ class Files:
         rows = -(-ChatGLM3Tokenizer(model).vocab_size // 256) * 256
         config = self.gpu.encoder_config(self.sizes, rows)
         weights = self.gpu.random_encoder(config, half, half, BITS.get(storage), self.device).state_dict()
-        return self.write(storage, weights | {"spiece_model": torch.frombuffer(bytearray(model), dtype=torch.uint8)})
+        return self.write(storage, weights | tokenizer_tensors(model))
 
 
 # ---- the card -------------------------------------------------------------------------------------------------------

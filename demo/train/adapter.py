@@ -16,11 +16,10 @@ from __future__ import annotations
 
 import argparse
 import random
-import time
 
 import numpy
 import torch
-from common import PROCESSES, RANK, WORK, Average, Checkpoint, Clock, autocast, log
+from common import PROCESSES, RANK, WORK, Average, Checkpoint, Clock, Running, autocast, log, start, train
 from data import CENTRED, COLOUR_NAMES, COLOURS, EMOJI, NEUTRAL, render, sample_layout, training_pairs
 from diffusers.models.embeddings import IPAdapterPlusImageProjection
 from diffusion import BATCH, Latents, alphas, build_unet, load_diffusion, noisy_batch, predict, size_ids
@@ -28,11 +27,11 @@ from text import build_encoder, encode_short, load_tokenizer, tokenize
 from torch import Tensor, nn
 from torch.nn import functional
 
+from kolors_core.networks.vision import IMAGE_SIZE, MEAN, STD
+
 WIDTH, HEADS, DEPTH, PROJECTION = 128, 2, 3, 64
-IMAGE, PATCH = 336, 14
-PATCHES = (IMAGE // PATCH) ** 2
-MEAN = (0.48145466, 0.4578275, 0.40821073)
-DEVIATION = (0.26862954, 0.26130258, 0.27577711)
+PATCH = 14
+PATCHES = (IMAGE_SIZE // PATCH) ** 2
 CONTEXT, QUERIES, RESAMPLER = 128, 16, 96
 EXPANSION = 8  # the tower's width times this is ViT-L's 1024
 
@@ -93,7 +92,7 @@ class TinyClip(nn.Module):
         for colour in range(3):
             patch[16 * colour : 16 * colour + 16, colour] = basis * torch.tensor([0.1] + 15 * [0.2])[:, None, None]
         model.embeddings.patch_embedding.weight.copy_(patch)
-        side = IMAGE // PATCH
+        side = IMAGE_SIZE // PATCH
         angle = torch.arange(side)[:, None] * torch.pi / side * torch.arange(1, 17)  # (24, 16)
         waves = torch.cat((angle.sin(), angle.cos()), dim=1)  # (24, 32)
         rows, columns = waves[:, None].expand(-1, side, -1), waves[None].expand(side, -1, -1)
@@ -119,9 +118,9 @@ class TinyClip(nn.Module):
 
 def clip_pixels(images: Tensor) -> Tensor:
     """Square images (b, 3, h, w) in 0..1 -> the tower's input, as ComfyUI prepares it."""
-    images = functional.interpolate(images, size=(IMAGE, IMAGE), mode="bicubic", antialias=True)
+    images = functional.interpolate(images, size=(IMAGE_SIZE, IMAGE_SIZE), mode="bicubic", antialias=True)
     images = (images * 255).clamp(0, 255).round() / 255
-    return (images - torch.tensor(MEAN)[:, None, None]) / torch.tensor(DEVIATION)[:, None, None]
+    return (images - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
 
 
 def build_resampler(width: int = WIDTH) -> IPAdapterPlusImageProjection:
@@ -206,7 +205,7 @@ class Views:
 
     def __init__(self, clip: TinyClip, count: int = 8):
         rng = random.Random(11)
-        zeros = torch.zeros(1, 3, IMAGE, IMAGE)
+        zeros = torch.zeros(1, 3, IMAGE_SIZE, IMAGE_SIZE)
         self.rows: dict[tuple[int, str], list[int]] = {}
         parts, number = [clip(zeros)[0].half()], 1
         for pair in PAIRS[RANK::PROCESSES]:  # each process looks at its share
@@ -228,7 +227,7 @@ def train_names(args) -> None:
     torch.manual_seed(0)
     model = Namer()
     average = Average(model, 0.99)
-    parameters, size = [p for p in model.parameters() if p.requires_grad], 64 // PROCESSES
+    parameters = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=args.rate, weight_decay=0.02, betas=(0.9, 0.98))
     checkpoint = Checkpoint("tower", model=model, average=average, optimiser=optimiser)
     clock = Clock(args.minutes, checkpoint.load())
@@ -236,28 +235,17 @@ def train_names(args) -> None:
         views = Views(model.clip.eval())
     log(f"states of {len(views.states)} pictures")
     pairs = list(views.rows)
-    rng = random.Random(clock.step * PROCESSES + RANK)
-    correct = 0.0
-    while not clock.over():
-        for group in optimiser.param_groups:
-            group["lr"] = clock.rate(args.rate, warmup=100)
-        chosen = [rng.choice(pairs) for _ in range(size)]
+    rng, correct = clock.seed(), Running(0.95)
+
+    def step() -> tuple[Tensor, str]:
+        chosen = [rng.choice(pairs) for _ in range(64 // PROCESSES)]
         states = views.states[[rng.choice(views.rows[pair]) for pair in chosen]]
         with autocast():
             loss, hit = model.loss(model.resampler(states.float()), chosen)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        clock.share_gradients(parameters)
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimiser.step()
-        average.update()
-        correct = 0.95 * correct + 0.05 * hit.item()
-        if clock.step % 50 == 0:
-            log(f"names step {clock.step} {clock.spent / 60:.1f} min loss {loss.item():.3f} named {correct:.3f}")
-        if clock.due(60):
-            checkpoint.save(clock)
-    checkpoint.save(clock)
-    log(f"names done: {clock.step} steps, {clock.spent / 60:.1f} min, named {correct:.3f}; {time.asctime()}")
+        correct.add(hit.item())
+        return loss, f"loss {loss.item():.3f} named {correct:.3f}"
+
+    train(step, clock, optimiser, checkpoint, args.rate, average=average, shown=50, saved=60)
 
 
 NEUTRAL_PROMPTS = (*NEUTRAL.values(), "图片", "一张图片", "picture", "an image")
@@ -279,18 +267,14 @@ def train_adapter(args) -> None:
     adapters = attach(unet)
     model = adapter_parts(namer, adapters)
     average = Average(model, 0.99)
-    parameters, size = list(model.parameters()), BATCH // PROCESSES
-    optimiser = torch.optim.AdamW(parameters, lr=args.rate, weight_decay=0.01, betas=(0.9, 0.98))
+    optimiser = torch.optim.AdamW(model.parameters(), lr=args.rate, weight_decay=0.01, betas=(0.9, 0.98))
     checkpoint = Checkpoint("adapter", model=model, average=average, optimiser=optimiser)
     data = Latents()
     clock = Clock(args.minutes, checkpoint.load())
-    rng = random.Random(clock.step * PROCESSES + RANK)
-    torch.manual_seed(clock.step * PROCESSES + RANK)
-    table = alphas()
-    running = None
-    while not clock.over():
-        for group in optimiser.param_groups:
-            group["lr"] = clock.rate(args.rate, warmup=100)
+    rng, running = clock.seed(), Running(0.98)
+    size, table = BATCH // PROCESSES, alphas()
+
+    def step() -> tuple[Tensor, str]:
         latents, rows = data.batch(rng, size)
         texts, seen, shown = [], [], []
         for index, colour, _ in rows:
@@ -312,20 +296,10 @@ def train_adapter(args) -> None:
                 module.tokens = tokens
             out = predict(unet, noisy, steps, context, bias, pooled, size_ids(rng, size)).float()
         loss = (weight * ((out - noise) ** 2).mean((1, 2, 3))).mean()
-        running = loss.item() if running is None else 0.98 * running + 0.02 * loss.item()
-        loss = loss + 0.02 * named
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        clock.share_gradients(parameters)
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimiser.step()
-        average.update()
-        if clock.step % 50 == 0:
-            log(f"adapter step {clock.step} {clock.spent / 60:.1f} min loss {running:.4f} named {hit.item():.2f}")
-        if clock.due(120):
-            checkpoint.save(clock)
-    checkpoint.save(clock)
-    log(f"adapter done: {clock.step} steps, {clock.spent / 60:.1f} min, loss {running}; {time.asctime()}")
+        running.add(loss.item())
+        return loss + 0.02 * named, f"loss {running:.4f} named {hit.item():.2f}"
+
+    train(step, clock, optimiser, checkpoint, args.rate, average=average, shown=50)
 
 
 def main() -> None:
@@ -334,6 +308,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=15, help="training time in all, over every start")
     parser.add_argument("--rate", type=float, default=1e-3)
     args = parser.parse_args()
+    start()
     (train_names if args.phase == "names" else train_adapter)(args)
 
 

@@ -17,11 +17,10 @@ from __future__ import annotations
 
 import argparse
 import random
-import time
 
 import numpy
 import torch
-from common import PROCESSES, RANK, WORK, Checkpoint, Clock, autocast, log
+from common import PROCESSES, WORK, Checkpoint, Clock, Running, autocast, start, train
 from data import COLOURS, EMOJI, SIDE, render, sample_layout
 from diffusers import AutoencoderTiny
 from torch import Tensor, nn
@@ -140,6 +139,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--decoder", action="store_true", help="train the decoder only, from the trained autoencoder")
     args = parser.parse_args()
+    start()
     torch.manual_seed(0)
     model = Trainee().to(memory_format=torch.channels_last)
     parameters = list(model.parameters())
@@ -150,29 +150,16 @@ def main() -> None:
     optimiser = torch.optim.AdamW(parameters, lr=args.rate, weight_decay=1e-4, betas=(0.9, 0.98))
     checkpoint = Checkpoint("decoder" if args.decoder else "autoencoder", model=model, optimiser=optimiser)
     clock = Clock(args.minutes, checkpoint.load())
-    torch.manual_seed(clock.step * PROCESSES + RANK)
-    rng = random.Random(clock.step * PROCESSES + RANK)
-    average = None
-    while not clock.over():
-        for group in optimiser.param_groups:
-            group["lr"] = clock.rate(args.rate, warmup=100)
+    rng, running = clock.seed(), Running(0.98)
+
+    def step() -> tuple[Tensor, str]:
         pixels = batch(rng, BATCH // PROCESSES).to(memory_format=torch.channels_last)
         with autocast():
             loss = loss_of(model, pixels)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        clock.share_gradients(parameters)
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimiser.step()
-        average = loss.item() if average is None else 0.98 * average + 0.02 * loss.item()
-        if clock.step % 100 == 0:
-            log(f"{checkpoint.path.stem} step {clock.step} {clock.spent / 60:.1f} min loss {average:.4f}")
-        if clock.due(90):
-            checkpoint.save(clock)
-    checkpoint.save(clock)
-    log(
-        f"{checkpoint.path.stem} done: {clock.step} steps, {clock.spent / 60:.1f} min, loss {average}; {time.asctime()}"
-    )
+        running.add(loss.item())
+        return loss, f"loss {running:.4f}"
+
+    train(step, clock, optimiser, checkpoint, args.rate, saved=90)
 
 
 if __name__ == "__main__":

@@ -1,34 +1,40 @@
-"""What the training scripts share: the work folder, checkpoints that survive an interruption, and the learning rate."""
+"""What the training scripts share: the loop, the work folder, checkpoints that survive an interruption, the rate."""
 
 from __future__ import annotations
 
 import logging
 import math
 import os
+import random
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import distributed
+from torch import Tensor, distributed
 
 ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / ".dev" / "train"  # ignored by git
 MODELS = ROOT / "demo" / "models"
 
-WORK.mkdir(parents=True, exist_ok=True)
 if str(ROOT) not in sys.path:
-    sys.path.append(str(ROOT))  # for kolors_core
+    sys.path.append(str(ROOT))  # for kolors_core and demo
 RANK, PROCESSES = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))  # set by torchrun
-logging.basicConfig(
-    level=logging.INFO if RANK == 0 else logging.WARNING,
-    format="%(asctime)s %(message)s",
-    handlers=[logging.StreamHandler(), logging.FileHandler(WORK / "log.txt")],
-)
 log = logging.getLogger("train").info
-if PROCESSES > 1:
-    distributed.init_process_group("gloo")
+
+
+def start() -> None:
+    """What a script begins with: the work folder, the log in it, and the other processes that torchrun started."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    logging.basicConfig(
+        level=logging.INFO if RANK == 0 else logging.WARNING,
+        format="%(asctime)s %(message)s",
+        handlers=[logging.StreamHandler(), logging.FileHandler(WORK / "log.txt")],
+    )
+    if PROCESSES > 1:
+        distributed.init_process_group("gloo")
 
 
 def autocast(enabled: bool = True):
@@ -70,6 +76,11 @@ class Clock:
         self.spent = flat[-1].item()
         for parameter, part in zip(parameters, flat[:-1].split([g.numel() for g in gradients])):
             parameter.grad = part.view_as(parameter)
+
+    def seed(self) -> random.Random:
+        """Seed torch, and a generator to draw with, other than in the starts before and in the other processes."""
+        torch.manual_seed(self.step * PROCESSES + RANK)
+        return random.Random(self.step * PROCESSES + RANK)
 
     def due(self, seconds: float) -> bool:
         """Whether a checkpoint is due; asking resets."""
@@ -131,3 +142,53 @@ class Average:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.shadow, self.count = state["shadow"], state["count"]
+
+
+class Running:
+    """Exponential mean of a figure, for the log."""
+
+    def __init__(self, decay: float):
+        self.decay, self.value = decay, None
+
+    def add(self, value: float) -> None:
+        self.value = value if self.value is None else self.decay * self.value + (1 - self.decay) * value
+
+    def __format__(self, spec: str) -> str:
+        return "-" if self.value is None else format(self.value, spec)
+
+
+def train(
+    step: Callable[[], tuple[Tensor, str]],
+    clock: Clock,
+    optimiser: torch.optim.Optimizer,
+    checkpoint: Checkpoint,
+    rate: float,
+    warmup: int = 100,
+    average: Average | None = None,
+    shown: int = 100,
+    saved: float = 120,
+) -> None:
+    """Steps until the clock's time is over.
+
+    step: gives the loss of a batch, and words about it for the log. rate: the peak of the learning rate. average: is
+    told of each step. shown: steps between two lines of the log. saved: seconds between two checkpoints.
+    """
+    name, words = checkpoint.path.stem, ""
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    while not clock.over():
+        for group in optimiser.param_groups:
+            group["lr"] = clock.rate(rate, warmup)
+        loss, words = step()
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        clock.share_gradients(parameters)
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+        if average:
+            average.update()
+        if clock.step % shown == 0:
+            log(f"{name} step {clock.step} {clock.spent / 60:.1f} min {words}")
+        if clock.due(saved):
+            checkpoint.save(clock)
+    checkpoint.save(clock)
+    log(f"{name} done: {clock.step} steps, {clock.spent / 60:.1f} min, {words}; {time.asctime()}")

@@ -13,18 +13,19 @@ from __future__ import annotations
 
 import argparse
 import random
-import time
 from collections.abc import Iterator
 
 import numpy
 import torch
 from autoencoder import Trainee, fold
-from common import PROCESSES, RANK, WORK, Average, Checkpoint, Clock, autocast, log
+from common import PROCESSES, RANK, WORK, Average, Checkpoint, Clock, Running, autocast, log, start, train
 from data import COLOUR_NAMES, EMOJI, NEUTRAL, TEMPLATES, caption, render, sample_layout, training_pairs
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from text import HIDDEN, build_encoder, encode_short, load_tokenizer, tokenize
 from torch import Tensor, nn
+
+from kolors_core.sampling.schedule import BETA_END, BETA_START, TRAIN_STEPS
 
 CHANNELS = (64, 128, 64)
 CONTEXT = 128
@@ -32,7 +33,6 @@ LAYOUTS = 20  # per training pair
 BATCH = 64
 WORDS_FIRST = 300  # steps that only teach the encoder its words
 TRAINING_PAIRS = training_pairs()
-TRAIN_STEPS = 1100
 SIZE_IDS = (128.0, 128.0, 0.0, 0.0, 128.0, 128.0)  # height, width, crop top and left, target height and width
 
 
@@ -66,7 +66,7 @@ def diffusion_parts(encoder: nn.Module, unet: nn.Module) -> nn.ModuleDict:
 
 def alphas() -> Tensor:
     """Cumulated alphas (1100,) of Kolors' schedule."""
-    betas = torch.linspace(0.00085**0.5, 0.014**0.5, TRAIN_STEPS, dtype=torch.float64) ** 2
+    betas = torch.linspace(BETA_START**0.5, BETA_END**0.5, TRAIN_STEPS, dtype=torch.float64) ** 2
     return torch.cumprod(1 - betas, 0).float()
 
 
@@ -198,6 +198,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60, help="training time in all, over every start")
     parser.add_argument("--rate", type=float, default=1.5e-3)
     args = parser.parse_args()
+    start()
     torch.manual_seed(0)
     tokenizer = load_tokenizer()
     encoder, unet = build_encoder(tokenizer), build_unet()
@@ -207,14 +208,10 @@ def main() -> None:
     checkpoint = Checkpoint("diffusion", model=both, average=average, optimiser=optimiser)
     data = Latents()
     clock = Clock(args.minutes, checkpoint.load())
-    rng = random.Random(clock.step * PROCESSES + RANK)
-    torch.manual_seed(clock.step * PROCESSES + RANK)
-    parameters, size = list(both.parameters()), BATCH // PROCESSES
-    table = alphas()
-    running = None
-    while not clock.over():
-        for group in optimiser.param_groups:
-            group["lr"] = clock.rate(args.rate, warmup=300)
+    rng, running = clock.seed(), Running(0.99)
+    size, table = BATCH // PROCESSES, alphas()
+
+    def step() -> tuple[Tensor, str]:
         with autocast():
             named = naming_loss(encoder, both["namer"], tokenizer, rng, size)
         if clock.step < WORDS_FIRST:
@@ -230,21 +227,11 @@ def main() -> None:
                 pooled = torch.where(mute, pooled[-1:], pooled[:-1])
                 out = predict(unet, noisy, steps, context[:-1], bias[:-1], pooled, size_ids(rng, size)).float()
             loss = (weight * ((out - noise) ** 2).mean((1, 2, 3))).mean()
-            running = loss.item() if running is None else 0.99 * running + 0.01 * loss.item()
+            running.add(loss.item())
             loss = loss + 0.02 * named
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        clock.share_gradients(parameters)
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimiser.step()
-        average.update()
-        if clock.step % 100 == 0:
-            shown = f"{running:.4f}" if running else "-"
-            log(f"diffusion step {clock.step} {clock.spent / 60:.1f} min loss {shown} names {named.item():.3f}")
-        if clock.due(120):
-            checkpoint.save(clock)
-    checkpoint.save(clock)
-    log(f"diffusion done: {clock.step} steps, {clock.spent / 60:.1f} min, loss {running}; {time.asctime()}")
+        return loss, f"loss {running:.4f} names {named.item():.3f}"
+
+    train(step, clock, optimiser, checkpoint, args.rate, warmup=300, average=average)
 
 
 if __name__ == "__main__":

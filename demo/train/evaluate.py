@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy
-from common import MODELS, WORK, log
+from common import MODELS, WORK, log, start
 from data import COLOUR_NAMES, EMOJI, NEUTRAL, SIDE, caption, held_out, render, sample_layout, test_captions
 from judge import judge_colour, judge_emoji, to_pixels
 from PIL import Image
@@ -55,9 +55,9 @@ def score(title: str, images: Sequence[numpy.ndarray], wanted: Sequence[tuple[in
 def draw(pipeline: Pipeline, prompts: Sequence[str], seed: int, images=None, **options) -> list[numpy.ndarray]:
     """Pictures of all prompts, in batches; the n-th has the seed `seed` + n."""
     out: list[numpy.ndarray] = []
-    for start in range(0, len(prompts), BATCH):
-        part = slice(start, start + BATCH)
-        seeds = range(seed + start, seed + start + len(prompts[part]))
+    for first in range(0, len(prompts), BATCH):
+        part = slice(first, first + BATCH)
+        seeds = range(seed + first, seed + first + len(prompts[part]))
         out += list(pipeline.draw(prompts[part], seeds, images=None if images is None else images[part], **options))
     return out
 
@@ -137,6 +137,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--count", type=int, default=200)
     args = parser.parse_args()
+    start()
     if args.what == "judge":
         judge_judge()
     else:

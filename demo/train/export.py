@@ -12,13 +12,18 @@ import sys
 from pathlib import Path
 
 import torch
-from adapter import EXPANSION, HEADS, IMAGE, PATCH, PROJECTION, WIDTH, Namer, adapter_parts, attach
-from common import MODELS, WORK, log
+from adapter import EXPANSION, HEADS, PATCH, PROJECTION, WIDTH, Namer, adapter_parts, attach
+from common import MODELS, WORK, log, start
 from diffusion import build_unet, load_autoencoder, load_diffusion
 from pipeline import NAMES, RENAMES, rename
 from safetensors.torch import save_file
 from text import FFN, GROUPS, HEAD, HIDDEN, LAYERS, build_encoder, load_tokenizer
-from torch import Tensor, nn
+from torch import Tensor
+
+from demo.random_models import taesd_names, tokenizer_tensors
+from kolors_core.networks.vision import IMAGE_SIZE
+
+SDXL_SCALE = 0.13025  # makes the latents those of SDXL, for which ComfyUI takes them
 
 
 def save(folder: Path, part: str, state_dict: dict[str, Tensor], config: dict | None = None) -> None:
@@ -40,16 +45,6 @@ def trained(name: str) -> dict[str, Tensor]:
     return torch.load(WORK / f"{name}.pt", weights_only=True)["average"]["shadow"]
 
 
-def vae_state_dict(vae: nn.Module) -> dict[str, Tensor]:
-    """Names of the stock VAE loader; `vae_scale` makes its latents SDXL's."""
-    state_dict = {"vae_scale": torch.tensor(0.13025), "vae_shift": torch.tensor(0.0)}
-    for key, tensor in vae.state_dict().items():
-        part, _, index, rest = key.split(".", 3)
-        offset = 1 if part == "decoder" else 0  # its clamp, a module without weights, is counted there
-        state_dict[f"taesd_{part}.{int(index) + offset}.{rest}"] = tensor
-    return state_dict
-
-
 def published_resampler(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
     """diffusers' IPAdapterPlusImageProjection -> IP-Adapter's ``image_proj.*``, for states copied `EXPANSION` times."""
     published = {}
@@ -69,15 +64,16 @@ def published_resampler(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def main() -> None:
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else MODELS
+    start()
     folder.mkdir(parents=True, exist_ok=True)
-    save(folder, "vae", vae_state_dict(load_autoencoder()))
+    save(folder, "vae", taesd_names(load_autoencoder().state_dict(), SDXL_SCALE))
     tokenizer = load_tokenizer()
     encoder, unet = build_encoder(tokenizer), build_unet()
     load_diffusion(encoder, unet)
     save(folder, "unet", unet.state_dict())
     text = encoder.state_dict()
     text["encoder.final_layernorm.weight"] = torch.ones(HIDDEN)  # Kolors never runs it
-    text["spiece_model"] = torch.frombuffer(bytearray(tokenizer.model), dtype=torch.uint8)
+    text |= tokenizer_tensors(tokenizer.model)
     config = {
         "hidden_size": HIDDEN,
         "num_layers": LAYERS,
@@ -98,7 +94,7 @@ def main() -> None:
             "intermediate_size": 4 * WIDTH,
             "num_attention_heads": HEADS,
             "num_hidden_layers": len(namer.clip.vision_model.encoder.layers),
-            "image_size": IMAGE,
+            "image_size": IMAGE_SIZE,
             "patch_size": PATCH,
             "projection_dim": PROJECTION,
             "hidden_act": "quick_gelu",

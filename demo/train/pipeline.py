@@ -1,6 +1,6 @@
 """Draw with the exported files, in batches, by diffusers' own UNet, scheduler and autoencoder.
 
-The text encoder is `kolors_core.chatglm3`, which the project's tests compare with diffusers' ChatGLMModel.
+The text encoder is `kolors_core.networks.chatglm3`, which the project's tests compare with diffusers' ChatGLMModel.
 """
 
 from __future__ import annotations
@@ -17,8 +17,11 @@ from safetensors.torch import load_file
 from text import encode_short, tokenize
 from torch import Tensor
 
+from demo.random_models import taesd_name
 from kolors_core.networks.chatglm3 import ChatGLM3Config, ChatGLM3Encoder
-from kolors_core.networks.tokenizer import ChatGLM3Tokenizer
+from kolors_core.networks.tokenizer import TOKENIZER_KEY, ChatGLM3Tokenizer
+from kolors_core.networks.vision import IMAGE_SIZE
+from kolors_core.sampling.schedule import BETA_END, BETA_START, STEPS_OFFSET, TRAIN_STEPS
 
 NAMES = {part: f"kolors-demo-{part}.safetensors" for part in ("unet", "chatglm3", "vae", "clip-vision", "ip-adapter")}
 
@@ -26,23 +29,19 @@ NAMES = {part: f"kolors-demo-{part}.safetensors" for part in ("unet", "chatglm3"
 def scheduler() -> EulerDiscreteScheduler:
     """Kolors' scheduler_config.json."""
     return EulerDiscreteScheduler(
-        num_train_timesteps=1100,
-        beta_start=0.00085,
-        beta_end=0.014,
+        num_train_timesteps=TRAIN_STEPS,
+        beta_start=BETA_START,
+        beta_end=BETA_END,
         beta_schedule="scaled_linear",
         timestep_spacing="leading",
-        steps_offset=1,
+        steps_offset=STEPS_OFFSET,
     )
 
 
 def vae_from(state_dict: dict[str, Tensor]) -> AutoencoderTiny:
     """diffusers' module from the stock loader's key names."""
     vae = AutoencoderTiny()
-    named = {}
-    for key in vae.state_dict():
-        part, _, index, rest = key.split(".", 3)
-        named[key] = state_dict[f"taesd_{part}.{int(index) + (part == 'decoder')}.{rest}"]
-    vae.load_state_dict(named)
+    vae.load_state_dict({key: state_dict[taesd_name(key)] for key in vae.state_dict()})
     return vae.eval()
 
 
@@ -57,7 +56,7 @@ class Pipeline:
             }
 
         text = load("chatglm3")
-        self.tokenizer = ChatGLM3Tokenizer(bytes(text.pop("spiece_model").tolist()), NAMES["chatglm3"])
+        self.tokenizer = ChatGLM3Tokenizer(bytes(text.pop(TOKENIZER_KEY).tolist()), NAMES["chatglm3"])
         self.encoder = ChatGLM3Encoder(ChatGLM3Config.from_state_dict(text))
         self.encoder.load_state_dict(text, strict=False)
         self.unet = build_unet()
@@ -80,7 +79,7 @@ class Pipeline:
     def tokens(self, images: Sequence[numpy.ndarray] | None, count: int) -> Tensor:
         """Image tokens (count, 16, context); without images, those of a picture of zeros, the reference's negative."""
         if images is None:
-            pixels = torch.zeros(1, 3, 336, 336)
+            pixels = torch.zeros(1, 3, IMAGE_SIZE, IMAGE_SIZE)
         else:
             pixels = clip_pixels(torch.from_numpy(numpy.stack(images)).permute(0, 3, 1, 2).float() / 255)
         states = torch.cat([self.clip(part)[0] for part in pixels.split(16)])

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from adapter import EXPANSION, WIDTH, Namer, adapter_parts
 from autoencoder import Trainee
-from common import MODELS, WORK, Average, log
+from common import MODELS, WORK, Average, log, start
 from diffusion import diffusion_parts
 from pipeline import Pipeline
 from torch import nn
@@ -32,6 +32,7 @@ def write(name: str, model: nn.Module) -> None:
 
 def main() -> None:
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else MODELS
+    start()
     plain, full = Pipeline(folder, adapter=False), Pipeline(folder)
     tokenizer = WORK / "tokenizer.model"
     if not tokenizer.is_file():

@@ -1,0 +1,135 @@
+"""The templates: canvas files that a user opens without the models, and perhaps without the pack."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+from house import CHINESE, ROOT, name_of, our_classes
+
+WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
+FRONT_END_NODES = {"Note", "MarkdownNote", "Reroute", "PrimitiveNode"}
+#: Loaders of files that a template cannot offer: the user's own LoRA, and the miniature in this repository.
+OWN_FILES = re.compile(r"pytorch_lora_weights\.safetensors|kolors-demo-.*")
+
+
+def workflow_types(workflow: dict) -> set[str]:
+    """Node types of a canvas workflow, those inside its subgraphs too, but not the subgraphs themselves."""
+    subgraphs = workflow.get("definitions", {}).get("subgraphs", [])
+    types = {node["type"] for graph in (workflow, *subgraphs) for node in graph["nodes"]}
+    return types - {graph["id"] for graph in subgraphs} - FRONT_END_NODES
+
+
+def declared_ids(tree: ast.AST) -> set[str]:
+    """Node IDs that a file of the host declares: keys of NODE_CLASS_MAPPINGS, and node_id of its newer schemas."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Assign, ast.AnnAssign)) and isinstance(node.value, ast.Dict):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            if "NODE_CLASS_MAPPINGS" in (getattr(target, "id", "") for target in targets):
+                found |= {getattr(key, "value", None) for key in node.value.keys}
+        elif isinstance(node, ast.keyword) and node.arg == "node_id":
+            found.add(getattr(node.value, "value", None))
+    return found
+
+
+def stock_ids(host: Path) -> set[str]:
+    files = [host / "nodes.py", *(host / "comfy_extras").glob("*.py")]
+    return set().union(*(declared_ids(ast.parse(file.read_text(encoding="utf-8"))) for file in files))
+
+
+def template_faults(folder: Path) -> list[str]:
+    """Workflows without a thumbnail, and files that are neither."""
+    names = {path.name for path in folder.iterdir()}
+    faults = [f"{name} has no .jpg" for name in names if name.endswith(".json") and name[:-5] + ".jpg" not in names]
+    return faults + [f"{name} is no workflow" for name in names if not name.endswith((".json", ".jpg"))]
+
+
+def test_workflows_have_thumbnails():
+    assert WORKFLOWS
+    assert not template_faults(ROOT / "workflows")
+    others = ("example_workflows", "example", "examples", "workflow")
+    assert not [name for name in others if (ROOT / name).exists()], "the host serves one folder of templates only"
+
+
+def canvas_faults(workflow: dict, ours: set[str]) -> list[str]:
+    """What a template lacks for a user who has neither the models nor the pack, or not the language of its author."""
+    faults, addresses = [], []
+    notes = [node["widgets_values"][0] for node in workflow["nodes"] if node["type"] == "MarkdownNote"]
+    if sorted(bool(CHINESE.search(note.splitlines()[0])) for note in notes) != [False, True]:
+        faults.append("it does not have a note in each language")
+    for node in workflow["nodes"]:
+        name, properties, widgets = node["type"], node.get("properties", {}), node.get("widgets_values") or []
+        if "title" in node:
+            faults.append(f"{name} has a title of its own, which stays in one language")
+        if name in FRONT_END_NODES:
+            continue
+        pack = "comfyui-kolors" if name in ours else "comfy-core"
+        if properties.get("cnr_id") != pack or not properties.get("ver"):
+            faults.append(f"{name} does not name {pack} and its version")
+        models = {model["name"]: model for model in properties.get("models", [])}
+        if "Loader" in name and widgets and not OWN_FILES.match(widgets[0]):
+            model = models.get(widgets[0], {})
+            if not (model.get("directory") and model.get("url", "").startswith("https://")):
+                faults.append(f"{name} does not say where {widgets[0]} comes from and goes to")
+        addresses += [model["url"] for model in models.values()]
+    for note in notes:
+        faults += [f"a note does not link to {address}" for address in addresses if f"]({address})" not in note]
+    return faults
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=name_of)
+def test_workflows_help_users_without_models_or_pack(path):
+    assert not canvas_faults(json.loads(path.read_text(encoding="utf-8")), set(our_classes()))
+
+
+def test_canvas_rule_finds_faults():
+    def template(**changes) -> dict:
+        url = "https://example.org/a"
+        properties = {"cnr_id": "comfyui-kolors", "ver": "1"}
+        properties["models"] = [{"name": "a", "directory": "vae", "url": url}]
+        loader = {"type": "OurLoader", "widgets_values": ["a"], "properties": properties, **changes}
+        notes = [{"type": "MarkdownNote", "widgets_values": [f"{title}\n[a]({url})"]} for title in ("Kolors", "可图")]
+        return {"nodes": [*notes, loader]}
+
+    assert not canvas_faults(template(), {"OurLoader"})
+    for bad in (
+        {"title": "x"},
+        {"widgets_values": ["b"]},
+        {"properties": {"cnr_id": "comfyui-kolors", "ver": "1"}},
+        {"type": "OtherLoader"},
+    ):
+        assert len(canvas_faults(template(**bad), {"OurLoader"})) == 1, bad
+    assert canvas_faults({"nodes": template()["nodes"][1:]}, {"OurLoader"})
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("path", WORKFLOWS, ids=name_of)
+def test_workflows_use_known_nodes(path):
+    types = workflow_types(json.loads(path.read_text(encoding="utf-8")))
+    assert types & set(our_classes())
+    assert not types - set(our_classes()) - stock_ids(Path(os.environ["COMFYUI_PATH"]))
+
+
+@pytest.mark.host
+def test_stock_nodes_are_found_in_the_host():
+    assert {"KSampler", "VAELoader", "EmptyLatentImage", "SamplerCustomAdvanced"} <= stock_ids(
+        Path(os.environ["COMFYUI_PATH"])
+    )
+
+
+def test_workflow_rules_find_faults(tmp_path):
+    for name in ("a.json", "a.jpg", "b.json", "notes.txt"):
+        (tmp_path / name).touch()
+    assert sorted(template_faults(tmp_path)) == ["b.json has no .jpg", "notes.txt is no workflow"]
+    inner = {"id": "s", "nodes": [{"type": "Inner"}]}
+    workflow = {"nodes": [{"type": "Outer"}, {"type": "Note"}, {"type": "s"}], "definitions": {"subgraphs": [inner]}}
+    assert workflow_types(workflow) == {"Outer", "Inner"}
+    assert declared_ids(ast.parse("NODE_CLASS_MAPPINGS = {'A': A}\nio.Schema(node_id='B')\nOTHER = {'C': C}")) == {
+        "A",
+        "B",
+    }
