@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from .report import Report
-from .shapes import CONTROL, SHAPES
+from .shapes import CONTROL, SHAPES, Input
 
 
 class Link(NamedTuple):
@@ -84,21 +84,24 @@ class Graph:
         first = not any(node.old is old for node in self.nodes)
         values = {name: value for name, value in values.items() if value is not None}
         for name, value in values.items():
-            if isinstance(value, Link) or name == CONTROL:
-                continue
-            fitting = shape.input(name).fit(value)
-            if fitting != value:
-                self.report.note(old, f"{name} of {kind} cannot be {value!r}; it is set to {fitting!r}.")
-            values[name] = fitting
-        for one in shape.inputs:
-            if one.is_widget and not one.optional and one.name not in values:
-                values[one.name] = one.default
-                self.report.note(old, f"{one.name} of {kind} is not in the file; it is set to {one.default!r}.")
-            elif not one.is_widget and not one.optional and one.name not in values:
-                self.report.note(old, f"{one.name} of {kind} is not connected. Connect it.")
+            if not isinstance(value, Link) and name != CONTROL:
+                values[name] = self._fit(old, kind, shape.input(name), value)
+        for missing in (one for one in shape.inputs if not one.optional and one.name not in values):
+            if missing.is_widget:
+                values[missing.name] = missing.default
+                self.report.note(old, f"{missing.name} of {kind} is not in the file; it is set to {missing.default!r}.")
+            else:
+                self.report.note(old, f"{missing.name} of {kind} is not connected. Connect it.")
         node = Node(kind, values, old=old, stands_in=first)
         self.nodes.append(node)
         return Link(node, 0)
+
+    def _fit(self, old: Node, kind: str, widget: Input, value: Any) -> Any:
+        """The value that a widget can hold, reported where it is another one."""
+        fitting = widget.fit(value)
+        if fitting != value:
+            self.report.note(old, f"{widget.name} of {kind} cannot be {value!r}; it is set to {fitting!r}.")
+        return fitting
 
     def replace(self, old: Node, outputs: dict[int, Any]) -> None:
         """`old` goes; its outputs come from these Links. What is not a Link, or not named, leads nowhere."""
@@ -131,25 +134,29 @@ class Graph:
         """
         self.nodes = [node for node in self.nodes if node not in self.outputs]
         for node in self.nodes:
-            for name, link in list(node.values.items()):
-                if isinstance(link, Link):
-                    resolved = self._resolve(link)
-                    if resolved is None:
-                        del node.values[name]
-                        if node.old is None:
-                            self.report.note(link.node, f"its output {link.slot} went into {node}, which gets nothing.")
-                    else:
-                        node.values[name] = resolved
+            self._resolve_links(node)
         while idle := [node for node in self.nodes if self._is_idle(node, removable)]:
             self.nodes = [node for node in self.nodes if node not in idle]
         for node in self.nodes:
             node.stands_in = node.stands_in and node.old not in self.nodes
 
+    def _resolve_links(self, node: Node) -> None:
+        for name, link in list(node.values.items()):
+            if not isinstance(link, Link):
+                continue
+            if resolved := self._resolve(link):
+                node.values[name] = resolved
+                continue
+            del node.values[name]
+            if node.old is None:
+                self.report.note(link.node, f"its output {link.slot} went into {node}, which gets nothing.")
+
     def _resolve(self, link: Link) -> Link | None:
-        first = link
-        while link is not None and link.node in self.outputs:
-            link = self.outputs[link.node].get(link.slot)
-        return link and link._replace(id=first.id if link is not first else link.id)
+        """Where a link comes from now, under the number that it has in the file."""
+        now: Link | None = link
+        while now is not None and now.node in self.outputs:
+            now = self.outputs[now.node].get(now.slot)
+        return now and now._replace(id=link.id)
 
     def _used(self) -> set[Node]:
         return {link.node for node in self.nodes for link in node.links}
@@ -162,55 +169,9 @@ class Graph:
 
 def skip_reroutes(link: Link) -> Link | None:
     """The output that a link leads back to behind reroutes; None where it leads nowhere."""
+    source: Link | None = link
     seen = set()
-    while link is not None and link.node.type == "Reroute":
-        link = None if link.node in seen else next(link.node.links, None)
-        seen |= {link.node} if link and link.node.type == "Reroute" else set()
-    return link
-
-
-# ---- API format -----------------------------------------------------------------------------------------------------
-
-
-def is_prompt(data: Any) -> bool:
-    """Whether these are the nodes of a graph in API format."""
-    return (
-        isinstance(data, dict)
-        and bool(data)
-        and all(isinstance(node, dict) and isinstance(node.get("class_type"), str) for node in data.values())
-    )
-
-
-def read_prompt(prompt: dict, report: Report) -> Graph:
-    nodes = {id: Node(raw["class_type"], {}, id, raw) for id, raw in prompt.items()}
-    for node in nodes.values():
-        inputs = node.raw.get("inputs")
-        for name, value in (inputs if isinstance(inputs, dict) else {}).items():
-            if isinstance(value, list) and len(value) == 2 and isinstance(value[1], int) and str(value[0]) in nodes:
-                value = Link(nodes[str(value[0])], value[1])
-            node.values[name] = value
-    return Graph(nodes.values(), report, on_canvas=False)
-
-
-def write_prompt(graph: Graph) -> dict:
-    numbers = [int(node.id) for node in graph.nodes + list(graph.outputs) if str(node.id).isdecimal()]
-    last = max(numbers, default=0)
-    for node in graph.nodes:
-        if node.stands_in:
-            node.id = node.old.id
-        elif node.old is not None:
-            last += 1
-            node.id = str(last)
-    order = sorted(graph.nodes, key=lambda node: node.old is not None and not node.stands_in)
-    prompt = {}
-    for node in order:
-        inputs = {
-            name: [value.node.id, value.slot] if isinstance(value, Link) else value
-            for name, value in node.values.items()
-            if name != CONTROL
-        }
-        kept = (
-            node.raw if node.old is None else {k: v for k, v in node.old.raw.items() if k == "_meta" and node.stands_in}
-        )
-        prompt[node.id] = {**kept, "inputs": inputs, "class_type": node.type}
-    return prompt
+    while source is not None and source.node.type == "Reroute":
+        source = None if source.node in seen else next(source.node.links, None)
+        seen |= {source.node} if source and source.node.type == "Reroute" else set()
+    return source
