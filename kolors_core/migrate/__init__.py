@@ -82,7 +82,7 @@ def _apply_mappings(graph: Graph) -> None:
     for kind, old in TABLE.items():
         for node in [node for node in graph.nodes if node.type == kind and node.old is None]:
             try:
-                old.convert(node, graph)
+                old.mapping(node, graph)
             except Unmapped as reason:
                 graph.report.leave(node, str(reason))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 from pathlib import Path
@@ -55,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
         raise SystemExit(f"{given.old}: {error}") from error
     write(given.new, result, given.overwrite)
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a console that cannot show Chinese
     sys.stdout.write(f"{report.text()}Written: {given.new}\n")
 

@@ -36,6 +36,10 @@ class Node:
     old: Node | None = None  # of an added node: the one that it was added for
     stands_in: bool = False  # whether it takes the id, place and title of `old`
 
+    def get(self, name: str, default: Any = None) -> Any:
+        """What an input is given."""
+        return self.values.get(name, default)
+
     @property
     def links(self) -> Iterator[Link]:
         return (value for value in self.values.values() if isinstance(value, Link))
@@ -51,14 +55,14 @@ class Unmapped(Exception):
 
 
 @dataclass(eq=False)
-class Texts:
+class EncodedPrompts:
     """What the prompts of one node, which gives them all as one output, have become."""
 
-    clip: Any
+    clip: Link | None
+    prompts: list[Any]  # the positive ones; a str or, where the widget is linked, a Link
     positives: list[Link]
     negative: Link
-    prompts: list[Any]
-    images: Any  # how many of each prompt
+    images: Any  # the number of images for each prompt
 
 
 class Graph:
@@ -69,7 +73,7 @@ class Graph:
         self.report = report
         self.on_canvas = on_canvas
         self.outputs: dict[Node, dict[int, Link]] = {}  # of each replaced node: where its outputs come from now
-        self.texts: dict[Node, Texts] = {}
+        self.encoded: dict[Node | None, EncodedPrompts] = {}
         self.renamed: dict[tuple[str, str], tuple[Node, str]] = {}  # (old id, widget) -> its successor
         self.used_before = self._used()
 
