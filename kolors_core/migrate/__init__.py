@@ -20,7 +20,7 @@ class NotAGraph(ValueError):
     """The data are not a graph of ComfyUI; the text says what was expected."""
 
 
-def convert(data: Any) -> tuple[Any, Report]:
+def convert_graph(data: Any) -> tuple[Any, Report]:
     """A graph in canvas or in API format with the nodes of this pack, and what there is to say about it.
 
     `data`, as read from JSON, stays as it is. Raises NotAGraph.

@@ -8,7 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-from . import NotAGraph, convert
+from . import NotAGraph, convert_graph
 from .png import read_workflow
 
 
@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
             f"{given.new} is the original, which is never overwritten. Give another name for the new file."
         )
     try:
-        result, report = convert(read(given.old))
+        result, report = convert_graph(read(given.old))
     except NotAGraph as error:
         raise SystemExit(f"{given.old}: {error}") from error
     write(given.new, result, given.overwrite)
