@@ -174,8 +174,10 @@ class Graph:
 def skip_reroutes(link: Link) -> Link | None:
     """The output that a link leads back to behind reroutes; None where it leads nowhere."""
     source: Link | None = link
-    seen = set()
+    seen: set[Node] = set()
     while source is not None and source.node.type == "Reroute":
-        source = None if source.node in seen else next(source.node.links, None)
-        seen |= {source.node} if source and source.node.type == "Reroute" else set()
+        if source.node in seen:
+            return None
+        seen.add(source.node)
+        source = next(source.node.links, None)
     return source

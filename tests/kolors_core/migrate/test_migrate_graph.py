@@ -34,6 +34,10 @@ def test_reroutes_of_types_that_change_go(count):
     new, report = convert_graph(as_canvas(graph))
     assert not canvas_faults(new) and not report.left
     assert not nodes_of(new, "Reroute")
+    assert not [line for line in report.notes if "not connected" in line]
+    (sampler,) = nodes_of(new, "KolorsKSampler")
+    (loader,) = nodes_of(new, "KolorsUNETLoader")
+    assert sampler["inputs"][0]["name"] == "model" and loader["outputs"][0]["links"] == [sampler["inputs"][0]["link"]]
 
 
 def test_reroutes_of_other_types_stay():
