@@ -110,7 +110,7 @@ def fit_groups(groups: list[dict], before: dict[Any, Box], after: Iterable[dict]
     """Let the frames of groups still hold the nodes that they held, which covered the boxes `before` by id."""
     for group in groups:
         frame = group.get("bounding") if isinstance(group, dict) else None
-        if not isinstance(frame, list) or len(frame) != 4:
+        if not isinstance(frame, list) or len(frame) != 4 or not all(isinstance(n, (int, float)) for n in frame):
             continue
         x, y, width, height = frame
         held = [raw for raw in after if raw["id"] in before and before[raw["id"]].meets(Box(x, y, width, height))]

@@ -12,8 +12,10 @@ from .fields import BOUNDARY, dict_at, is_boundary, is_id, links_by_id, list_at,
 
 def read_graphs(workflow: dict, report: Report) -> list[Graph]:
     """A Graph for each of `scopes`, in their order."""
-    for name, group in dict_at(dict_at(workflow, "extra"), "groupNodes").items():
-        kinds = sorted({node.get("type") for node in group.get("nodes", [])} & set(TABLE))
+    groups = dict_at(dict_at(workflow, "extra"), "groupNodes")
+    for name in groups:
+        inside = [node.get("type") for node in list_at(dict_at(groups, name), "nodes") if isinstance(node, dict)]
+        kinds = [kind for kind in sorted(TABLE) if kind in inside]
         if kinds:
             todo = "Convert the group node to nodes on the canvas (right click), save, and convert again."
             report.leave(f"group node '{name}'", f"it holds {', '.join(kinds)}. {todo}")

@@ -64,7 +64,7 @@ def _write_scope(scope: dict, graph: Graph) -> None:
     _arrange(scope, written)
     scope["nodes"] = list(written.values())
     scope["links"] = _in_format_of(scope["links"], links)
-    _clean_reroutes(scope, set(links))
+    _clean_reroutes(scope, links)
 
 
 # ---- nodes
@@ -150,14 +150,20 @@ def _in_format_of(stored: list, links: dict[int, dict]) -> list:
     return [[link[field] for field in LINK_FIELDS] for link in links.values()]
 
 
-def _clean_reroutes(scope: dict, links: set[int]) -> None:
+def _clean_reroutes(scope: dict, links: dict[int, dict]) -> None:
     """Remove bends of links that are gone."""
+
+    def remains(id: Any) -> bool:
+        return isinstance(id, int) and id in links
+
     extra = dict_at(scope, "extra")
     if isinstance(extra.get("linkExtensions"), list):
-        extra["linkExtensions"] = [one for one in extra["linkExtensions"] if one.get("id") in links]
+        extra["linkExtensions"] = [
+            one for one in extra["linkExtensions"] if isinstance(one, dict) and remains(one.get("id"))
+        ]
     for reroute in [*list_at(extra, "reroutes"), *list_at(scope, "reroutes")]:
-        if isinstance(reroute.get("linkIds"), list):
-            reroute["linkIds"] = [id for id in reroute["linkIds"] if id in links]
+        if isinstance(reroute, dict) and isinstance(reroute.get("linkIds"), list):
+            reroute["linkIds"] = [id for id in reroute["linkIds"] if remains(id)]
 
 
 def _update_counters(scope: dict, last_node: int) -> None:

@@ -147,3 +147,16 @@ def test_a_damaged_canvas_is_named(damage, words):
     damage(canvas)
     with pytest.raises(NotAGraph, match=words):
         convert_graph(canvas)
+
+
+@pytest.mark.parametrize("bad", [None, 999, "x", [], [1], {}, {"a": 1}])
+def test_damaged_groups_and_bends_are_passed_over(bad):
+    canvas = as_canvas(text_to_image())
+    canvas["groups"] = [bad, {"bounding": bad}, {"bounding": [0, 0, 100, [bad]]}]
+    canvas["reroutes"] = [bad, {"linkIds": bad}, {"linkIds": [bad, 1]}]
+    canvas["extra"] = {"linkExtensions": [bad, {"id": bad}, {"id": 1}], "groupNodes": {"a": bad, "b": {"nodes": bad}}}
+    canvas["extra"]["groupNodes"]["c"] = {"nodes": [bad, {"type": bad}, {"type": "MZ_ChatGLM3_V2"}]}
+    new, report = convert_graph(canvas)
+    assert new["extra"]["linkExtensions"] == [{"id": 1}] and 1 in new["reroutes"][2]["linkIds"]
+    assert new["groups"] == canvas["groups"] and len(report.left) == 1 and "group node 'c'" in report.left[0]
+    assert not canvas_faults(new)
