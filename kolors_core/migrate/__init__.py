@@ -2,7 +2,8 @@
 
     python -m kolors_core.migrate old.json new.json
 
-`table` says what becomes what, `graph` and `canvas` read and write the two file formats, `shapes` knows the new nodes.
+`table` says which node becomes what. `canvas` and `prompt` read and write the two file formats as a `graph`, `layout`
+makes room for added nodes, and `shapes` describes the nodes that a converted graph is made of.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ class NotAGraph(ValueError):
 
 
 def convert_graph(data: Any) -> tuple[Any, Report]:
-    """A graph in canvas or in API format with the nodes of this pack, and what there is to say about it.
+    """A graph in canvas or in API format with the nodes of this pack, and a report on what was done.
 
     `data`, as read from JSON, stays as it is. Raises NotAGraph.
     """
@@ -46,7 +47,7 @@ def convert_graph(data: Any) -> tuple[Any, Report]:
 def _convert_workflow(workflow: dict, report: Report) -> tuple[list[Graph], dict]:
     """The graphs of a canvas and its subgraphs, and the new canvas."""
     if fault := canvas.find_fault(workflow):
-        raise NotAGraph(f"this graph is damaged: {fault}. Open it in ComfyUI, save it anew, and convert that file.")
+        raise NotAGraph(f"this graph is damaged: {fault}. Open it in ComfyUI, save it again, and convert that file.")
     graphs = canvas.read_graphs(workflow, report)
     for graph in graphs:
         _replace_old_nodes(graph)

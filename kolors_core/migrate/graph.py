@@ -1,4 +1,4 @@
-"""A graph between its two file formats: nodes, what each is given, and what took the place of what."""
+"""A graph between its two file formats: nodes, what each input is given, and which node replaced which."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Graph:
     # ---- for the mappings
 
     def add(self, old: Node, kind: str, **values: Any) -> Link:
-        """Add a node for `old`; the first one takes its place. Its first output.
+        """Add a node for `old`, whose place the first one takes. Returns its first output.
 
         A value that the input cannot hold is brought into its range or replaced by its default, and reported.
         """
@@ -99,13 +99,6 @@ class Graph:
         node = Node(kind, values, old=old, stands_in=first)
         self.nodes.append(node)
         return Link(node, 0)
-
-    def _fit(self, old: Node, kind: str, widget: Input, value: Any) -> Any:
-        """The value that a widget can hold, reported where it is another one."""
-        fitting = widget.fit(value)
-        if fitting != value:
-            self.report.note(old, f"{widget.name} of {kind} cannot be {value!r}; it is set to {fitting!r}.")
-        return fitting
 
     def replace(self, old: Node, outputs: dict[int, Any]) -> None:
         """`old` goes; its outputs come from these Links. What is not a Link, or not named, leads nowhere."""
@@ -128,6 +121,13 @@ class Graph:
         for node in self.nodes:
             if node.old is new.old:
                 node.stands_in = node is new
+
+    def _fit(self, old: Node, kind: str, widget: Input, value: Any) -> Any:
+        """The value that a widget can hold; a report if it had to change."""
+        fitting = widget.fit(value)
+        if fitting != value:
+            self.report.note(old, f"{widget.name} of {kind} cannot be {value!r}; it is set to {fitting!r}.")
+        return fitting
 
     # ---- when all mappings have been applied
 
@@ -153,7 +153,7 @@ class Graph:
                 continue
             del node.values[name]
             if node.old is None:
-                self.report.note(link.node, f"its output {link.slot} went into {node}, which gets nothing.")
+                self.report.note(link.node, f"its output {link.slot} went into {node}, which now gets nothing.")
 
     def _resolve(self, link: Link) -> Link | None:
         """Where a link comes from now, under the number that it has in the file."""

@@ -1,6 +1,6 @@
 """Converted graphs in place of those of their canvas file.
 
-Of nodes that no mapping touches only the link numbers and types are written anew.
+Nodes that no mapping touches keep everything but their link numbers and types.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def replace_kolors_loader(old: Node, graph: Graph) -> None:
         positive, negative = prompts
         parts = {"model": model, "pos": positive, "neg": negative, "latent": latent, "vae": vae, "clip": clip}
         outputs[0] = graph.add(old, "easy pipeIn", **parts)
-        graph.report.note(old, "its pipe still goes into nodes of ComfyUI-Easy-Use, which has to stay installed.")
+        graph.report.note(old, "its pipe still goes into nodes of ComfyUI-Easy-Use, which must stay installed.")
     graph.replace(old, outputs)
 
 
@@ -56,10 +56,12 @@ def _add_lora(old: Node, graph: Graph, model: Link, clip: Link) -> tuple[Link, L
         model = graph.add(old, "KolorsLoraLoader", model=model, clip=clip, lora_name=old.get("lora_name"), **strength)
         clip = model.output(1)
         graph.report.note(
-            old, "the LoRA now changes the text encoder too, if it has such a part; strength_clip sets it."
+            old, "the LoRA now changes the text encoder too, if it has weights for it; strength_clip sets how much."
         )
     if isinstance(old.get("optional_lora_stack"), Link):
-        graph.report.note(old, "the LoRA stack is not connected. Put each LoRA into a 'Load Kolors LoRA' of its own.")
+        graph.report.note(
+            old, "the LoRA stack is not converted. Load each of its LoRAs with its own 'Load Kolors LoRA'."
+        )
     return model, clip
 
 

@@ -32,7 +32,7 @@ def replace_adapter_loader(old: Node, graph: Graph) -> None:
     link = graph.add(old, "IPAdapterModelLoader", ipadapter_file=old.get("ipadapter_file"))
     graph.replace(old, {0: link})
     if graph.consumers(old):
-        graph.report.note(old, "it still feeds nodes of ComfyUI_IPAdapter_plus, which has to stay installed.")
+        graph.report.note(old, "it still feeds nodes of ComfyUI_IPAdapter_plus, which must stay installed.")
 
 
 def replace_insightface_loader(old: Node, graph: Graph) -> None:
@@ -44,13 +44,13 @@ def replace_insightface_loader(old: Node, graph: Graph) -> None:
 def replace_apply(old: Node, graph: Graph) -> None:
     link = _add_apply(old, graph, "KolorsIPAdapterApply")
     graph.replace(old, {0: link})
-    _note_differences(old, graph, without_negative="an even grey, as the reference")
+    _note_differences(old, graph, without_negative="an even grey, as Kolors' own code does")
 
 
 def replace_face_apply(old: Node, graph: Graph) -> None:
     link = _add_apply(old, graph, "KolorsFaceIDApply")
     graph.replace(old, {0: link, 1: link.output(2)})
-    _note_differences(old, graph, without_negative="zeros, as the reference")
+    _note_differences(old, graph, without_negative="zeros, as Kolors' own code does")
 
 
 def _add_apply(old: Node, graph: Graph, kind: str) -> Link:
@@ -64,8 +64,9 @@ def _adapter_of(old: Node, graph: Graph) -> Link:
     loader = graph.source(old, "ipadapter")
     if loader is None or loader.type not in LOADERS:
         raise Unmapped(
-            f"its adapter comes from {loader or 'nowhere'}, which also brings other things. Load the adapter of Kolors "
-            "with 'Load Kolors IP-Adapter', and put 'Apply Kolors IP-Adapter' or 'Apply Kolors FaceID' here."
+            f"its adapter comes from {loader or 'nowhere'}, which also provides other things. Load the Kolors adapter "
+            "with 'Load Kolors IP-Adapter', and replace this node with 'Apply Kolors IP-Adapter' or 'Apply Kolors "
+            "FaceID'."
         )
     added = [node for node in graph.nodes if node.old is loader and node.type == "KolorsIPAdapterLoader"]
     if added:
@@ -87,21 +88,21 @@ def _note_differences(old: Node, graph: Graph, without_negative: str) -> None:
     wanted = old.get("weight_type")
     if wanted not in WEIGHT_TYPES:
         note(
-            f"there is no weight_type {wanted!r}; {_weight_type(old)!r} is the nearest. For the same picture take the "
-            "nodes of ComfyUI_IPAdapter_plus, which accept the MODEL of this pack."
+            f"weight_type {wanted!r} does not exist here; {_weight_type(old)!r} is the closest. For the same image use "
+            "the nodes of ComfyUI_IPAdapter_plus, which accept the MODEL of this pack."
         )
     combine, scaling = old.get("combine_embeds", "concat"), old.get("embeds_scaling", "V only")
     if combine != "concat":
-        note(f"combine_embeds {combine!r} matters for several pictures only: here all are shown.")
+        note(f"combine_embeds {combine!r} matters only for several images; here the model sees all of them.")
     if scaling != "V only":
-        note(f"embeds_scaling {scaling!r} is left out: the weight scales the values only.")
+        note(f"embeds_scaling {scaling!r} is dropped: here the weight scales V only.")
     for name in ("weight_faceidv2", "weight_kolors"):
         if old.get(name, 1) != 1:
             note(f"{name} {old.get(name)!r} has no counterpart; adjust weight instead.")
     if not isinstance(old.get("image_negative"), Link):
-        note(f"without image_negative it took a black picture; now it takes {without_negative}.")
+        note(f"without image_negative the old node used a black image; the new one uses {without_negative}.")
     if isinstance(old.get("insightface"), Link):
-        note("the face models are loaded by the new node itself: antelopev2 in models/insightface/models.")
+        note("the new node loads the face models itself: antelopev2 in models/insightface/models.")
 
 
 APPLY = ("weight_type", "combine_embeds", "start_at", "end_at", "embeds_scaling")

@@ -49,18 +49,19 @@ class Swap:
 
 
 def note_prompt_syntax(old: Node, text: Any, graph: Graph) -> None:
-    """Note what a prompt means here and did not mean there."""
+    """Note where the same prompt has another meaning in the new nodes."""
     if not isinstance(text, str):
         return
     if re.search(r"(?<!\\)[()]", text):
         graph.report.note(
             old,
-            "round brackets in the prompt now weight words, as everywhere in ComfyUI; before they were read as text. "
+            "round brackets in the prompt now weight words, as everywhere in ComfyUI; the old node read them as text. "
             r"Write \( and \) to keep them as text.",
         )
     if not graph.on_canvas and re.search(r"\{[^{}]*\|[^{}]*\}", text):
         graph.report.note(
-            old, "{a|b} in the prompt was a random choice on the server; here only the canvas makes it. Choose one."
+            old,
+            "{a|b} in the prompt was a random choice on the server; here only the canvas makes that choice. Pick one.",
         )
 
 

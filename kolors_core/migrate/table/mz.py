@@ -20,7 +20,7 @@ def replace_embeds_to_conditioning(old: Node, graph: Graph) -> None:
     graph.replace(old, {0: positive, 1: encoded.negative})
     if len(encoded.prompts) > 1:
         graph.report.note(
-            old, "only the first of the prompts parted by | goes on from here. Encode the others likewise."
+            old, "only the first of the prompts separated by | is used here. Encode the others the same way."
         )
 
 
@@ -39,8 +39,8 @@ def remove_cuda_generator(old: Node, graph: Graph) -> None:
     graph.replace(old, {0: old.get("model")})
     graph.report.note(
         old,
-        "it made ComfyUI draw all noise on the graphics card, which this pack does not do. The same seed gives another "
-        "picture.",
+        "it made ComfyUI generate all noise on the GPU, which this pack does not do. The same seed gives a different "
+        "image.",
     )
 
 
@@ -67,8 +67,8 @@ SDXL_SAMPLING = Swap(
     "KolorsModelSampling",
     {"model": "model"},
     {"schedule": "sdxl"},
-    note="SDXL's schedule is kept, as this node set it. Remove it for the schedule that Kolors was trained with, "
-    "unless a few-step LoRA needs SDXL's.",
+    note="SDXL's schedule is kept, as the old node set it. Remove the new node to use the schedule that Kolors was "
+    "trained with, unless a few-step LoRA needs SDXL's.",
 )
 NODES = {
     "MZ_KolorsUNETLoader": OldNode(("unet_name",), UNET),

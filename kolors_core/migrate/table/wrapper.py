@@ -27,7 +27,7 @@ def replace_model_loader(old: Node, graph: Graph) -> None:
     graph.replace(old, {0: graph.add(old, "KolorsUNETLoader", unet_name=name, weight_dtype="default")})
     graph.report.note(
         old,
-        f"the old node found its file by itself. Move models/diffusers/Kolors/unet/{name} into "
+        f"the old node located its file by itself. Move models/diffusers/Kolors/unet/{name} into "
         "models/diffusion_models, or choose another UNet in the new loader.",
     )
 
@@ -39,7 +39,7 @@ def replace_encoder_loader(old: Node, graph: Graph) -> None:
     graph.replace(old, {0: link})
     graph.report.note(
         old,
-        "the old node found its files by itself. Move what is in models/diffusers/Kolors/text_encoder into "
+        "the old node located its files by itself. Move what is in models/diffusers/Kolors/text_encoder into "
         "models/text_encoders, or choose another ChatGLM3 in the new loader.",
     )
 
@@ -48,12 +48,12 @@ def replace_encoder_loader(old: Node, graph: Graph) -> None:
 
 
 def replace_text_encode(old: Node, graph: Graph) -> None:
-    """KolorsTextEncode: one output for the positive and the negative prompt, several prompts parted by |."""
+    """KolorsTextEncode: one output for the positive and the negative prompt, several prompts separated by |."""
     others = [node for node in graph.consumers(old) if node.type not in READERS]
     if others:
         raise Unmapped(
-            f"its output goes into {others[0]}, and what that does with it is not known. Connect it straight to the "
-            "sampler (take the nodes out of a subgraph or group first), and convert again."
+            f"its output goes into {others[0]}, and it is not known what that node does with it. Connect it directly "
+            "to the sampler (take the nodes out of a subgraph or group first), and convert again."
         )
     clip = old.get("chatglm3_model")
     prompts = split_prompts(old.get("prompt", ""))
@@ -65,14 +65,15 @@ def replace_text_encode(old: Node, graph: Graph) -> None:
     graph.renamed[str(old.id), "negative_prompt"] = (negative.node, "text")
     if len(prompts) > 1:
         graph.report.note(
-            old, f"its {len(prompts)} prompts, parted by |, are sampled one after the other by nodes of their own."
+            old,
+            f"its {len(prompts)} prompts, separated by |, are now sampled one after another, each by its own nodes.",
         )
     graph.encoded[old] = EncodedPrompts(clip, prompts, positives, negative, old.get("num_images_per_prompt", 1))
     graph.replace(old, {})
 
 
 def split_prompts(text: Any) -> list[Any]:
-    """The prompts that KolorsTextEncode makes of one text: it parts at |, but not within {a|b}."""
+    """The prompts that KolorsTextEncode makes of one text: it splits at |, but not within {a|b}."""
     if not isinstance(text, str):
         return [text]
     parts, depth = [""], 0
@@ -101,7 +102,7 @@ def find_encoded(old: Node, graph: Graph) -> EncodedPrompts:
 
 
 def replace_sampler(old: Node, graph: Graph) -> None:
-    """KolorsSampler. Several prompts were one batch: here each is sampled for itself, and the latents joined."""
+    """KolorsSampler. Several prompts were one batch: here each is sampled on its own, and the latents are joined."""
     encoded = find_encoded(old, graph)
     scheduler = old.get("scheduler")
     settings = {
@@ -114,7 +115,7 @@ def replace_sampler(old: Node, graph: Graph) -> None:
         CONTROL: old.get(CONTROL, "fixed"),
     }
     if scheduler not in SCHEDULERS:
-        graph.report.note(old, f"its scheduler {scheduler!r} is not known; euler is taken.")
+        graph.report.note(old, f"its scheduler {scheduler!r} is unknown; euler is used instead.")
     samples = [
         graph.add(old, "KolorsKSampler", **settings, positive=positive, negative=encoded.negative, latent_image=latent)
         for positive, latent in zip(encoded.positives, _add_latents(old, graph, encoded))
@@ -126,8 +127,8 @@ def replace_sampler(old: Node, graph: Graph) -> None:
     graph.replace(old, {0: joined})
     graph.report.note(
         old,
-        "the old node drew its noise on the graphics card and told the model the size in its widgets; here noise comes "
-        "from the CPU and the size from the latent. The same seed gives another picture of the same kind.",
+        "the old node generated its noise on the GPU and told the model the size in its widgets; here the noise comes "
+        "from the CPU and the size from the latent. The same seed gives a different image of the same kind.",
     )
 
 
@@ -137,7 +138,9 @@ def _add_latents(old: Node, graph: Graph, encoded: EncodedPrompts) -> list[Link]
     count = len(encoded.positives)
     if isinstance(old.get("latent"), Link):
         if images > 1:
-            graph.report.note(old, f"num_images_per_prompt {images} gave the same picture {images} times; now once.")
+            graph.report.note(
+                old, f"num_images_per_prompt {images} made the same image {images} times; now it is made once."
+            )
         return [old.get("latent")] * count
     size = {"width": old.get("width"), "height": old.get("height"), "batch_size": images * count}
     batch = graph.add(old, "EmptyLatentImage", **size)

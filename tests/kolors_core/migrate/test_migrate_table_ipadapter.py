@@ -23,7 +23,7 @@ def test_picture_prompts():
             "weight_type": "linear",
         }
     ]
-    assert any("black picture" in line for line in report.notes)
+    assert any("black image" in line for line in report.notes)
 
 
 @pytest.mark.parametrize(
