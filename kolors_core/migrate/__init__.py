@@ -2,7 +2,8 @@
 
     python -m kolors_core.migrate old.json new.json
 
-`table` says what becomes what, `graph` and `canvas` read and write the two file formats, `shapes` knows the new nodes.
+`table` says which node becomes what. `canvas` and `prompt` read and write the two file formats as a `graph`, `layout`
+makes room for added nodes, and `shapes` describes the nodes that a converted graph is made of.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 from typing import Any
 
 from . import canvas
-from .graph import Graph, Link, Unmapped, is_prompt, read_prompt, skip_reroutes, write_prompt
+from .graph import Graph, Link, Node, Unmapped, skip_reroutes
+from .prompt import is_prompt, read_prompt, write_prompt
 from .report import Report
 from .table import REMOVABLE, RETYPED, TABLE
 
@@ -19,48 +21,75 @@ class NotAGraph(ValueError):
     """The data are not a graph of ComfyUI; the text says what was expected."""
 
 
-def convert(data: Any) -> tuple[Any, Report]:
-    """A graph in canvas or in API format with the nodes of this pack, and what there is to say about it.
+def convert_graph(data: Any) -> tuple[Any, Report]:
+    """A graph in canvas or in API format with the nodes of this pack, and a report on what was done.
 
     `data`, as read from JSON, stays as it is. Raises NotAGraph.
     """
     report = Report()
     if canvas.is_workflow(data):
-        if fault := canvas.find_fault(data):
-            raise NotAGraph(f"this graph is damaged: {fault}. Open it in ComfyUI, save it anew, and convert that file.")
-        graphs = canvas.read(data, report)
-        for graph in graphs:
-            _convert(graph)
-        result = canvas.write(data, graphs)
-    elif is_prompt(data) or (isinstance(data, dict) and is_prompt(data.get("prompt"))):  # as it is posted
-        graph = read_prompt(data if is_prompt(data) else data["prompt"], report)
-        _convert(graph)
-        graphs, prompt = [graph], write_prompt(graph)
-        result = prompt if is_prompt(data) else {**data, "prompt": prompt}
+        graphs, result = _convert_workflow(data, report)
+    elif is_prompt(data):
+        graphs, result = _convert_prompt(data, report)
+    elif isinstance(data, dict) and is_prompt(data.get("prompt")):  # as it is posted
+        graphs, prompt = _convert_prompt(data["prompt"], report)
+        result = {**data, "prompt": prompt}
     else:
         raise NotAGraph(
             "this is JSON, but not a graph of ComfyUI: expected 'nodes' and 'links' (File > Save), or numbered nodes "
             "with 'class_type' (File > Export (API))."
         )
-    untouched = [node for graph in graphs for node in graph.nodes if node.old is None and not canvas.is_edge(node)]
+    untouched = [node for graph in graphs for node in graph.nodes if node.old is None and not canvas.is_boundary(node)]
     report.kept = sorted(node.type for node in untouched if node.type not in TABLE)
     return result, report
 
 
-def _convert(graph: Graph) -> None:
+def _convert_workflow(workflow: dict, report: Report) -> tuple[list[Graph], dict]:
+    """The graphs of a canvas and its subgraphs, and the new canvas."""
+    if fault := canvas.find_fault(workflow):
+        raise NotAGraph(f"this graph is damaged: {fault}. Open it in ComfyUI, save it again, and convert that file.")
+    graphs = canvas.read_graphs(workflow, report)
+    for graph in graphs:
+        _replace_old_nodes(graph)
+    return graphs, canvas.write_workflow(workflow, graphs)
+
+
+def _convert_prompt(prompt: dict, report: Report) -> tuple[list[Graph], dict]:
+    """The one graph of a prompt in API format, and the new prompt."""
+    graph = read_prompt(prompt, report)
+    _replace_old_nodes(graph)
+    return [graph], write_prompt(graph)
+
+
+def _replace_old_nodes(graph: Graph) -> None:
+    _clean_inputs(graph)
+    in_file = list(graph.nodes)
+    _apply_mappings(graph)
+    graph.settle(REMOVABLE)
+    _report_replaced(graph, in_file)
+
+
+def _clean_inputs(graph: Graph) -> None:
+    """Leave only what mappings can read: links that pass by reroutes, and values that are no list or dictionary."""
     for node in (node for node in graph.nodes if node.type in TABLE):
         node.values = {name: value for name, value in node.values.items() if not isinstance(value, (list, dict))}
         for name in RETYPED:
-            if isinstance(node.values.get(name), Link):
-                node.values[name] = skip_reroutes(node.values[name])
-    file_nodes = list(graph.nodes)
+            link = node.values.get(name)
+            if isinstance(link, Link):
+                node.values[name] = skip_reroutes(link)
+
+
+def _apply_mappings(graph: Graph) -> None:
     for kind, old in TABLE.items():
         for node in [node for node in graph.nodes if node.type == kind and node.old is None]:
             try:
-                old.convert(node, graph)
+                old.mapping(node, graph)
             except Unmapped as reason:
                 graph.report.leave(node, str(reason))
-    graph.settle(REMOVABLE)
-    gone = [node for node in file_nodes if node not in graph.nodes]
-    for node in dict.fromkeys([*graph.outputs, *gone, *(new.old for new in graph.nodes if new.old)]):
-        graph.report.map(node, [new.type for new in graph.nodes if new.old is node])
+
+
+def _report_replaced(graph: Graph, in_file: list[Node]) -> None:
+    gone = [node for node in in_file if node not in graph.nodes]
+    extended = [node.old for node in graph.nodes if node.old]
+    for old in dict.fromkeys([*graph.outputs, *gone, *extended]):
+        graph.report.map(old, [node.type for node in graph.nodes if node.old is old])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 from pathlib import Path
 
-from . import NotAGraph, convert
+from . import NotAGraph, convert_graph
 from .png import read_workflow
 
 
@@ -50,12 +51,12 @@ def main(arguments: list[str] | None = None) -> None:
             f"{given.new} is the original, which is never overwritten. Give another name for the new file."
         )
     try:
-        result, report = convert(read(given.old))
+        result, report = convert_graph(read(given.old))
     except NotAGraph as error:
         raise SystemExit(f"{given.old}: {error}") from error
     write(given.new, result, given.overwrite)
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a console that cannot show Chinese
     sys.stdout.write(f"{report.text()}Written: {given.new}\n")
 

@@ -1,4 +1,4 @@
-"""A graph between its two file formats: nodes, what each is given, and what took the place of what."""
+"""A graph between its two file formats: nodes, what each input is given, and which node replaced which."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from .report import Report
-from .shapes import CONTROL, SHAPES
+from .shapes import CONTROL, SHAPES, Input
 
 
 class Link(NamedTuple):
@@ -36,6 +36,10 @@ class Node:
     old: Node | None = None  # of an added node: the one that it was added for
     stands_in: bool = False  # whether it takes the id, place and title of `old`
 
+    def get(self, name: str, default: Any = None) -> Any:
+        """What an input is given."""
+        return self.values.get(name, default)
+
     @property
     def links(self) -> Iterator[Link]:
         return (value for value in self.values.values() if isinstance(value, Link))
@@ -51,14 +55,14 @@ class Unmapped(Exception):
 
 
 @dataclass(eq=False)
-class Texts:
+class EncodedPrompts:
     """What the prompts of one node, which gives them all as one output, have become."""
 
-    clip: Any
+    clip: Link | None
+    prompts: list[Any]  # the positive ones; a str or, where the widget is linked, a Link
     positives: list[Link]
     negative: Link
-    prompts: list[Any]
-    images: Any  # how many of each prompt
+    images: Any  # the number of images for each prompt
 
 
 class Graph:
@@ -69,14 +73,14 @@ class Graph:
         self.report = report
         self.on_canvas = on_canvas
         self.outputs: dict[Node, dict[int, Link]] = {}  # of each replaced node: where its outputs come from now
-        self.texts: dict[Node, Texts] = {}
+        self.encoded: dict[Node | None, EncodedPrompts] = {}
         self.renamed: dict[tuple[str, str], tuple[Node, str]] = {}  # (old id, widget) -> its successor
         self.used_before = self._used()
 
     # ---- for the mappings
 
     def add(self, old: Node, kind: str, **values: Any) -> Link:
-        """Add a node for `old`; the first one takes its place. Its first output.
+        """Add a node for `old`, whose place the first one takes. Returns its first output.
 
         A value that the input cannot hold is brought into its range or replaced by its default, and reported.
         """
@@ -84,18 +88,14 @@ class Graph:
         first = not any(node.old is old for node in self.nodes)
         values = {name: value for name, value in values.items() if value is not None}
         for name, value in values.items():
-            if isinstance(value, Link) or name == CONTROL:
-                continue
-            fitting = shape.input(name).fit(value)
-            if fitting != value:
-                self.report.note(old, f"{name} of {kind} cannot be {value!r}; it is set to {fitting!r}.")
-            values[name] = fitting
-        for one in shape.inputs:
-            if one.is_widget and not one.optional and one.name not in values:
-                values[one.name] = one.default
-                self.report.note(old, f"{one.name} of {kind} is not in the file; it is set to {one.default!r}.")
-            elif not one.is_widget and not one.optional and one.name not in values:
-                self.report.note(old, f"{one.name} of {kind} is not connected. Connect it.")
+            if not isinstance(value, Link) and name != CONTROL:
+                values[name] = self._fit(old, kind, shape.input(name), value)
+        for missing in (one for one in shape.inputs if not one.optional and one.name not in values):
+            if missing.is_widget:
+                values[missing.name] = missing.default
+                self.report.note(old, f"{missing.name} of {kind} is not in the file; it is set to {missing.default!r}.")
+            else:
+                self.report.note(old, f"{missing.name} of {kind} is not connected. Connect it.")
         node = Node(kind, values, old=old, stands_in=first)
         self.nodes.append(node)
         return Link(node, 0)
@@ -122,6 +122,13 @@ class Graph:
             if node.old is new.old:
                 node.stands_in = node is new
 
+    def _fit(self, old: Node, kind: str, widget: Input, value: Any) -> Any:
+        """The value that a widget can hold; a report if it had to change."""
+        fitting = widget.fit(value)
+        if fitting != value:
+            self.report.note(old, f"{widget.name} of {kind} cannot be {value!r}; it is set to {fitting!r}.")
+        return fitting
+
     # ---- when all mappings have been applied
 
     def settle(self, removable: set[str]) -> None:
@@ -131,25 +138,29 @@ class Graph:
         """
         self.nodes = [node for node in self.nodes if node not in self.outputs]
         for node in self.nodes:
-            for name, link in list(node.values.items()):
-                if isinstance(link, Link):
-                    resolved = self._resolve(link)
-                    if resolved is None:
-                        del node.values[name]
-                        if node.old is None:
-                            self.report.note(link.node, f"its output {link.slot} went into {node}, which gets nothing.")
-                    else:
-                        node.values[name] = resolved
+            self._resolve_links(node)
         while idle := [node for node in self.nodes if self._is_idle(node, removable)]:
             self.nodes = [node for node in self.nodes if node not in idle]
         for node in self.nodes:
             node.stands_in = node.stands_in and node.old not in self.nodes
 
+    def _resolve_links(self, node: Node) -> None:
+        for name, link in list(node.values.items()):
+            if not isinstance(link, Link):
+                continue
+            if resolved := self._resolve(link):
+                node.values[name] = resolved
+                continue
+            del node.values[name]
+            if node.old is None:
+                self.report.note(link.node, f"its output {link.slot} went into {node}, which now gets nothing.")
+
     def _resolve(self, link: Link) -> Link | None:
-        first = link
-        while link is not None and link.node in self.outputs:
-            link = self.outputs[link.node].get(link.slot)
-        return link and link._replace(id=first.id if link is not first else link.id)
+        """Where a link comes from now, under the number that it has in the file."""
+        now: Link | None = link
+        while now is not None and now.node in self.outputs:
+            now = self.outputs[now.node].get(now.slot)
+        return now and now._replace(id=link.id)
 
     def _used(self) -> set[Node]:
         return {link.node for node in self.nodes for link in node.links}
@@ -162,55 +173,11 @@ class Graph:
 
 def skip_reroutes(link: Link) -> Link | None:
     """The output that a link leads back to behind reroutes; None where it leads nowhere."""
-    seen = set()
-    while link is not None and link.node.type == "Reroute":
-        link = None if link.node in seen else next(link.node.links, None)
-        seen |= {link.node} if link and link.node.type == "Reroute" else set()
-    return link
-
-
-# ---- API format -----------------------------------------------------------------------------------------------------
-
-
-def is_prompt(data: Any) -> bool:
-    """Whether these are the nodes of a graph in API format."""
-    return (
-        isinstance(data, dict)
-        and bool(data)
-        and all(isinstance(node, dict) and isinstance(node.get("class_type"), str) for node in data.values())
-    )
-
-
-def read_prompt(prompt: dict, report: Report) -> Graph:
-    nodes = {id: Node(raw["class_type"], {}, id, raw) for id, raw in prompt.items()}
-    for node in nodes.values():
-        inputs = node.raw.get("inputs")
-        for name, value in (inputs if isinstance(inputs, dict) else {}).items():
-            if isinstance(value, list) and len(value) == 2 and isinstance(value[1], int) and str(value[0]) in nodes:
-                value = Link(nodes[str(value[0])], value[1])
-            node.values[name] = value
-    return Graph(nodes.values(), report, on_canvas=False)
-
-
-def write_prompt(graph: Graph) -> dict:
-    numbers = [int(node.id) for node in graph.nodes + list(graph.outputs) if str(node.id).isdecimal()]
-    last = max(numbers, default=0)
-    for node in graph.nodes:
-        if node.stands_in:
-            node.id = node.old.id
-        elif node.old is not None:
-            last += 1
-            node.id = str(last)
-    order = sorted(graph.nodes, key=lambda node: node.old is not None and not node.stands_in)
-    prompt = {}
-    for node in order:
-        inputs = {
-            name: [value.node.id, value.slot] if isinstance(value, Link) else value
-            for name, value in node.values.items()
-            if name != CONTROL
-        }
-        kept = (
-            node.raw if node.old is None else {k: v for k, v in node.old.raw.items() if k == "_meta" and node.stands_in}
-        )
-        prompt[node.id] = {**kept, "inputs": inputs, "class_type": node.type}
-    return prompt
+    source: Link | None = link
+    seen: set[Node] = set()
+    while source is not None and source.node.type == "Reroute":
+        if source.node in seen:
+            return None
+        seen.add(source.node)
+        source = next(source.node.links, None)
+    return source

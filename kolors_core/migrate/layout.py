@@ -30,8 +30,9 @@ def pair(value: object, default: tuple[float, float] = (0, 0)) -> tuple[float, f
     """A position or a size, which the front end stores as a list or, older, as {"0": x, "1": y}."""
     if isinstance(value, dict):
         value = [value.get("0"), value.get("1")]
-    if isinstance(value, (list, tuple)) and len(value) >= 2 and all(isinstance(n, (int, float)) for n in value[:2]):
-        return value[0], value[1]
+    match value:
+        case [int() | float() as first, int() | float() as second, *_]:
+            return first, second
     return default
 
 
@@ -45,28 +46,38 @@ def box_of(raw: dict) -> Box:
 
 
 def arrange(nodes: list[tuple[dict, dict | None]]) -> None:
-    """Place each added node, given with the one it was added for, and push down what a larger one would cover."""
-    present = [raw for raw, old in nodes if old is None]
-    for raw, old in nodes:
-        if old is None:
-            continue
-        least = SHAPES[raw["type"]].size
-        raw["size"] = [max(a, b) for a, b in zip(pair(raw["size"], least), least)]
-        raw["pos"] = list(pair(old.get("pos")))
-    in_place = [raw for raw, old in nodes if old is not None and raw["id"] == old["id"]]
-    before = {id(raw): box_of(old) for raw, old in nodes if old is not None and raw["id"] == old["id"]}
-    before |= {id(raw): box_of(raw) for raw in present}
-    settled = present + in_place
-    _push_down(settled, before)
-    homes = {old["id"]: raw for raw, old in nodes if old is not None and raw["id"] == old["id"]}
-    for raw, old in nodes:
-        if old is None or raw["id"] == old["id"]:
-            continue
-        x, y = pair(homes.get(old["id"], old).get("pos"))
-        raw["pos"] = [x, y]
-        while covered := [box for box in map(box_of, settled) if box.meets(_grown(box_of(raw)))]:
-            raw["pos"] = [x, max(box.y + box.height for box in covered) + HEAD + GAP]
-        settled.append(raw)
+    """Place each added node, given with its predecessor, and push down what a larger one would cover.
+
+    An added node that has the id of its predecessor takes its position; the others go below that one.
+    """
+    kept = [raw for raw, old in nodes if old is None]
+    added = [(raw, old) for raw, old in nodes if old is not None]
+    in_place = [(raw, old) for raw, old in added if raw["id"] == old["id"]]
+    for raw, old in added:
+        _take_position(raw, old)
+    before = {id(raw): box_of(old) for raw, old in in_place} | {id(raw): box_of(raw) for raw in kept}
+    placed = [*kept, *(raw for raw, _ in in_place)]
+    _push_down(placed, before)
+    successors = {old["id"]: raw for raw, old in in_place}
+    for raw, old in added:
+        if raw["id"] != old["id"]:
+            _place_below(raw, successors.get(old["id"], old), placed)
+            placed.append(raw)
+
+
+def _take_position(raw: dict, old: dict) -> None:
+    """Give a node its predecessor's position, and at least the size that it needs."""
+    least = SHAPES[raw["type"]].size
+    raw["size"] = [max(a, b) for a, b in zip(pair(raw["size"], least), least)]
+    raw["pos"] = list(pair(old.get("pos")))
+
+
+def _place_below(raw: dict, anchor: dict, placed: list[dict]) -> None:
+    """Put a node where another one stands, or below, where it touches none of those that are placed."""
+    x, y = pair(anchor.get("pos"))
+    raw["pos"] = [x, y]
+    while covered := [box for box in map(box_of, placed) if box.meets(_grown(box_of(raw)))]:
+        raw["pos"] = [x, max(box.y + box.height for box in covered) + HEAD + GAP]
 
 
 def _grown(box: Box) -> Box:
@@ -99,7 +110,7 @@ def fit_groups(groups: list[dict], before: dict[Any, Box], after: Iterable[dict]
     """Let the frames of groups still hold the nodes that they held, which covered the boxes `before` by id."""
     for group in groups:
         frame = group.get("bounding") if isinstance(group, dict) else None
-        if not isinstance(frame, list) or len(frame) != 4:
+        if not isinstance(frame, list) or len(frame) != 4 or not all(isinstance(n, (int, float)) for n in frame):
             continue
         x, y, width, height = frame
         held = [raw for raw in after if raw["id"] in before and before[raw["id"]].meets(Box(x, y, width, height))]

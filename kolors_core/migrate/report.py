@@ -1,4 +1,4 @@
-"""What a conversion has to say, in plain words."""
+"""What a conversion did and left undone, in plain words."""
 
 from __future__ import annotations
 

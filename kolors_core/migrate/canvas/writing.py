@@ -1,0 +1,182 @@
+"""Converted graphs in place of those of their canvas file.
+
+Nodes that no mapping touches keep everything but their link numbers and types.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from ..graph import Graph, Link, Node
+from ..layout import arrange, box_of, fit_groups
+from ..shapes import CONTROL, SHAPES, Input
+from ..table import TABLE
+from .fields import LINK_FIELDS, dict_at, is_boundary, links_by_id, list_at, new_type, scopes
+from .links import list_at_boundary, list_in_nodes, number_links
+
+#: What an added node takes over from the old node that it stands in for, or that it lies beside.
+KEPT_IN_PLACE = ("flags", "order", "mode", "title", "color", "bgcolor", "shape")
+KEPT_BESIDE = ("order", "mode", "color", "bgcolor")
+OPTIONAL = 7  # the front end's mark for optional inputs
+
+
+def write_workflow(workflow: dict, graphs: list[Graph]) -> dict:
+    """A copy of the workflow with what became of its graphs."""
+    workflow = copy.deepcopy(workflow)
+    parts = scopes(workflow)
+    last_node = _number_nodes(parts, graphs)
+    for scope, graph in zip(parts, graphs):
+        if any(node.old for node in graph.nodes) or graph.outputs:
+            _write_scope(scope, graph)
+    for raw in (raw for scope in parts for raw in scope["nodes"]):
+        _retype_slots(raw)
+        _rename_promoted(raw, graphs)
+    for scope in parts:
+        _update_counters(scope, last_node)
+    return workflow
+
+
+def _number_nodes(parts: list[dict], graphs: list[Graph]) -> int:
+    """Give every added node an id. Returns the highest in use."""
+    last = max([0, *(raw["id"] for scope in parts for raw in scope["nodes"] if isinstance(raw["id"], int))])
+    for node in (node for graph in graphs for node in graph.nodes):
+        if node.old is None:
+            continue
+        if node.stands_in:
+            node.id = node.old.id
+        else:
+            last += 1
+            node.id = last
+    return last
+
+
+def _write_scope(scope: dict, graph: Graph) -> None:
+    raws = {raw["id"]: raw for raw in scope["nodes"]}
+    written = {
+        node: raws[node.id] if node.old is None else _build_node(node, node.old)
+        for node in graph.nodes
+        if not is_boundary(node)
+    }
+    links = number_links(graph, written, links_by_id(scope))
+    list_in_nodes(written, links)
+    list_at_boundary(scope, links)
+    _arrange(scope, written)
+    scope["nodes"] = list(written.values())
+    scope["links"] = _in_format_of(scope["links"], links)
+    _clean_reroutes(scope, links)
+
+
+# ---- nodes
+
+
+def _build_node(node: Node, old: Node) -> dict:
+    """An added node as the front end stores it, without links."""
+    shape = SHAPES[node.type]
+    kept = KEPT_IN_PLACE if node.stands_in else KEPT_BESIDE
+    return {
+        "id": node.id,
+        "type": node.type,
+        "pos": copy.copy(old.raw.get("pos", [0, 0])),
+        "size": copy.copy(old.raw.get("size", shape.size)) if node.stands_in else list(shape.size),
+        "flags": {},
+        "order": 0,
+        "mode": 0,
+        **{name: old.raw[name] for name in kept if name in old.raw},
+        "inputs": [_build_input(one) for one in sorted(shape.inputs, key=lambda one: one.is_widget)],  # slots first
+        "outputs": [
+            {"name": name, "type": kind, "links": [], "slot_index": i} for i, (name, kind) in enumerate(shape.outputs)
+        ],
+        "properties": {"Node name for S&R": node.type, "cnr_id": shape.pack},
+        "widgets_values": [value for one in shape.inputs for value in _stored_values(one, node)],
+    }
+
+
+def _build_input(one: Input) -> dict:
+    raw = {"name": one.name, "type": one.type, "link": None}
+    if one.is_widget:
+        raw["widget"] = {"name": one.name}
+    if one.optional:
+        raw["shape"] = OPTIONAL
+    return raw
+
+
+def _stored_values(one: Input, node: Node) -> list[Any]:
+    """What a file holds for one input: nothing for a slot, a value for a widget, two for one with a control."""
+    if not one.is_widget:
+        return []
+    value = node.values.get(one.name)
+    stored = one.default if value is None or isinstance(value, Link) else value
+    return [stored, node.values.get(CONTROL, "fixed")] if one.control else [stored]
+
+
+def _retype_slots(raw: dict) -> None:
+    """The slots of nodes that pass a value on, such as the box of a subgraph."""
+    if raw["type"] not in TABLE:
+        for slot in [*list_at(raw, "inputs"), *list_at(raw, "outputs")]:
+            if "type" in slot:
+                slot["type"] = new_type(slot["type"])
+
+
+def _rename_promoted(raw: dict, graphs: list[Graph]) -> None:
+    """The widgets that the box of a subgraph shows, by id and name of the node inside."""
+    for entry in list_at(dict_at(raw, "properties"), "proxyWidgets"):
+        for graph in graphs:
+            if isinstance(entry, list) and len(entry) >= 2 and (str(entry[0]), str(entry[1])) in graph.renamed:
+                node, name = graph.renamed[str(entry[0]), str(entry[1])]
+                entry[:2] = [str(node.id), name]
+                break
+
+
+def _arrange(scope: dict, written: dict[Node, dict]) -> None:
+    """Make room for the added nodes, in the groups too."""
+    before = {raw["id"]: box_of(raw) for raw in scope["nodes"]}
+    arrange([(raw, _predecessor(node, written)) for node, raw in written.items()])
+    fit_groups(list_at(scope, "groups"), before, written.values())
+
+
+def _predecessor(node: Node, written: dict[Node, dict]) -> dict | None:
+    """The old node that a node was added for, as it stands in the new file or, if it went, in the old one."""
+    return written.get(node.old, node.old.raw) if node.old else None
+
+
+# ---- links and counters
+
+
+def _in_format_of(stored: list, links: dict[int, dict]) -> list:
+    """The links as lists or as dictionaries, whichever the file had; lists if it had none."""
+    if stored and not isinstance(stored[0], list):
+        return list(links.values())
+    return [[link[field] for field in LINK_FIELDS] for link in links.values()]
+
+
+def _clean_reroutes(scope: dict, links: dict[int, dict]) -> None:
+    """Remove bends of links that are gone."""
+
+    def remains(id: Any) -> bool:
+        return isinstance(id, int) and id in links
+
+    extra = dict_at(scope, "extra")
+    if isinstance(extra.get("linkExtensions"), list):
+        extra["linkExtensions"] = [
+            one for one in extra["linkExtensions"] if isinstance(one, dict) and remains(one.get("id"))
+        ]
+    for reroute in [*list_at(extra, "reroutes"), *list_at(scope, "reroutes")]:
+        if isinstance(reroute, dict) and isinstance(reroute.get("linkIds"), list):
+            reroute["linkIds"] = [id for id in reroute["linkIds"] if remains(id)]
+
+
+def _update_counters(scope: dict, last_node: int) -> None:
+    """The highest numbers in use, from which the front end counts on."""
+    last_link = max([0, *links_by_id(scope)])
+    state = scope.get("state")
+    if "last_node_id" in scope or not isinstance(state, dict):
+        _raise_counters(scope, last_node_id=last_node, last_link_id=last_link)
+    if isinstance(state, dict) and "lastNodeId" in state:
+        _raise_counters(state, lastNodeId=last_node, lastLinkId=last_link)
+
+
+def _raise_counters(holder: dict, **least: int) -> None:
+    for name, last in least.items():
+        counted = holder.get(name)
+        holder[name] = max(last, counted) if isinstance(counted, int) else last

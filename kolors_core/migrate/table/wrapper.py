@@ -1,0 +1,162 @@
+"""kijai/ComfyUI-KwaiKolorsWrapper. Source: its node declarations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..graph import EncodedPrompts, Graph, Link, Node, Unmapped
+from ..shapes import CONTROL
+from .mapping import OldNode, Swap, note_prompt_syntax
+
+ENCODER_PRECISIONS = {"fp16": "fp16", "quant8": "int8", "quant4": "int4"}
+SCHEDULERS = {
+    "EulerDiscreteScheduler": "euler",
+    "EulerAncestralDiscreteScheduler": "euler_ancestral",
+    "DPMSolverMultistepScheduler": "dpmpp_2m",
+    "DPMSolverMultistepScheduler_SDE_karras": "dpmpp_2m_sde_karras",
+    "UniPCMultistepScheduler": "unipc",
+    "DEISMultistepScheduler": "deis",
+}
+READERS = ("KolorsSampler", "MZ_ChatGLM3Embeds2Conditioning")  # of the prompts that KolorsTextEncode makes
+
+# ---- loaders
+
+
+def replace_model_loader(old: Node, graph: Graph) -> None:
+    name = "diffusion_pytorch_model.fp16.safetensors"
+    graph.replace(old, {0: graph.add(old, "KolorsUNETLoader", unet_name=name, weight_dtype="default")})
+    graph.report.note(
+        old,
+        f"the old node located its file by itself. Move models/diffusers/Kolors/unet/{name} into "
+        "models/diffusion_models, or choose another UNet in the new loader.",
+    )
+
+
+def replace_encoder_loader(old: Node, graph: Graph) -> None:
+    precision = ENCODER_PRECISIONS.get(old.get("precision"), "default")
+    name = "pytorch_model.bin.index.json"
+    link = graph.add(old, "KolorsChatGLM3Loader", text_encoder_name=name, weight_dtype=precision)
+    graph.replace(old, {0: link})
+    graph.report.note(
+        old,
+        "the old node located its files by itself. Move what is in models/diffusers/Kolors/text_encoder into "
+        "models/text_encoders, or choose another ChatGLM3 in the new loader.",
+    )
+
+
+# ---- prompts
+
+
+def replace_text_encode(old: Node, graph: Graph) -> None:
+    """KolorsTextEncode: one output for the positive and the negative prompt, several prompts separated by |."""
+    others = [node for node in graph.consumers(old) if node.type not in READERS]
+    if others:
+        raise Unmapped(
+            f"its output goes into {others[0]}, and it is not known what that node does with it. Connect it directly "
+            "to the sampler (take the nodes out of a subgraph or group first), and convert again."
+        )
+    clip = old.get("chatglm3_model")
+    prompts = split_prompts(old.get("prompt", ""))
+    positives = [graph.add(old, "KolorsPromptEncode", clip=clip, text=text) for text in prompts]
+    negative = graph.add(old, "KolorsPromptEncode", clip=clip, text=old.get("negative_prompt", ""))
+    for name in ("prompt", "negative_prompt"):
+        note_prompt_syntax(old, old.get(name), graph)
+    graph.renamed[str(old.id), "prompt"] = (positives[0].node, "text")
+    graph.renamed[str(old.id), "negative_prompt"] = (negative.node, "text")
+    if len(prompts) > 1:
+        graph.report.note(
+            old,
+            f"its {len(prompts)} prompts, separated by |, are now sampled one after another, each by its own nodes.",
+        )
+    graph.encoded[old] = EncodedPrompts(clip, prompts, positives, negative, old.get("num_images_per_prompt", 1))
+    graph.replace(old, {})
+
+
+def split_prompts(text: Any) -> list[Any]:
+    """The prompts that KolorsTextEncode makes of one text: it splits at |, but not within {a|b}."""
+    if not isinstance(text, str):
+        return [text]
+    parts, depth = [""], 0
+    for letter in text:
+        depth += (letter == "{") - (letter == "}")
+        if letter == "|" and depth <= 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return parts
+
+
+def find_encoded(old: Node, graph: Graph) -> EncodedPrompts:
+    """The prompts behind `kolors_embeds`. Raises Unmapped where there are none."""
+    source = graph.source(old, "kolors_embeds")
+    if source in graph.encoded:
+        return graph.encoded[source]
+    where = f"comes from {source}, which is not converted" if source else "is not connected"
+    raise Unmapped(
+        f"its kolors_embeds {where}. Build the prompts with two 'Kolors Prompt Encode' and connect them to a "
+        "'Kolors KSampler'."
+    )
+
+
+# ---- sampling
+
+
+def replace_sampler(old: Node, graph: Graph) -> None:
+    """KolorsSampler. Several prompts were one batch: here each is sampled on its own, and the latents are joined."""
+    encoded = find_encoded(old, graph)
+    scheduler = old.get("scheduler")
+    settings = {
+        "model": old.get("kolors_model"),
+        "seed": old.get("seed"),
+        "steps": old.get("steps"),
+        "cfg": old.get("cfg"),
+        "sampler": SCHEDULERS.get(scheduler, "euler"),
+        "denoise": old.get("denoise_strength", 1.0),
+        CONTROL: old.get(CONTROL, "fixed"),
+    }
+    if scheduler not in SCHEDULERS:
+        graph.report.note(old, f"its scheduler {scheduler!r} is unknown; euler is used instead.")
+    samples = [
+        graph.add(old, "KolorsKSampler", **settings, positive=positive, negative=encoded.negative, latent_image=latent)
+        for positive, latent in zip(encoded.positives, _add_latents(old, graph, encoded))
+    ]
+    graph.stand_in(samples[0].node)
+    joined = samples[0]
+    for link in samples[1:]:
+        joined = graph.add(old, "LatentBatch", samples1=joined, samples2=link)
+    graph.replace(old, {0: joined})
+    graph.report.note(
+        old,
+        "the old node generated its noise on the GPU and told the model the size in its widgets; here the noise comes "
+        "from the CPU and the size from the latent. The same seed gives a different image of the same kind.",
+    )
+
+
+def _add_latents(old: Node, graph: Graph, encoded: EncodedPrompts) -> list[Link]:
+    """The latent for each prompt: that of the old node, or a part of an empty batch for all of them."""
+    images = encoded.images if isinstance(encoded.images, int) else 1
+    count = len(encoded.positives)
+    if isinstance(old.get("latent"), Link):
+        if images > 1:
+            graph.report.note(
+                old, f"num_images_per_prompt {images} made the same image {images} times; now it is made once."
+            )
+        return [old.get("latent")] * count
+    size = {"width": old.get("width"), "height": old.get("height"), "batch_size": images * count}
+    batch = graph.add(old, "EmptyLatentImage", **size)
+    if count == 1:
+        return [batch]
+    parts = [{"batch_index": index * images, "length": images} for index in range(count)]
+    return [graph.add(old, "LatentFromBatch", samples=batch, **part) for part in parts]
+
+
+ENCODER = Swap("KolorsChatGLM3Loader", {"text_encoder_name": "chatglm3_checkpoint"}, {"weight_dtype": "default"})
+NODES = {
+    "DownloadAndLoadKolorsModel": OldNode(("model", "precision"), replace_model_loader),
+    "DownloadAndLoadChatGLM3": OldNode(("precision",), replace_encoder_loader),
+    "LoadChatGLM3": OldNode(("chatglm3_checkpoint",), ENCODER),
+    "KolorsTextEncode": OldNode(("prompt", "negative_prompt", "num_images_per_prompt"), replace_text_encode),
+    "KolorsSampler": OldNode(
+        ("width", "height", "seed", CONTROL, "steps", "cfg", "scheduler", "denoise_strength"), replace_sampler
+    ),
+}
