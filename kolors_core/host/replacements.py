@@ -34,7 +34,7 @@ def build_replacements(base: type | None) -> list:
 
     replacements = []
     for name, old in TABLE.items():
-        swap = old.convert
+        swap = old.mapping
         if not isinstance(swap, Swap):
             continue
         outputs = [{"new_idx": new, "old_idx": before} for before, new in swap.outputs.items()]

@@ -7,6 +7,7 @@ while it runs. Of this pack's nodes and of the stock ones `python3 dev.py texts`
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ class Input:
         if self.type in ("INT", "FLOAT"):
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 return self.default
-            low, high = self.limits
+            low, high = self.limits or (-math.inf, math.inf)
             value = min(max(value, low), high)
             return int(value) if self.type == "INT" else value
         if not isinstance(value, str) or (self.choices and value not in self.choices):

@@ -22,13 +22,14 @@ import vision_tower
 from client import ENCODER, UNET, VAE, Client, Graph, KolorsGraph, PromptError
 from comfyui_kolors.demo import random_models
 from comfyui_kolors.demo.random_models import TINY, random_control_net
-from comfyui_kolors.kolors_core.migrate import convert
+from comfyui_kolors.kolors_core.migrate import convert_graph
 from comfyui_kolors.kolors_core.migrate.png import read_workflow
 from comfyui_kolors.kolors_core.migrate.shapes import CONTROL, SHAPES
 from comfyui_kolors.kolors_core.migrate.table import TABLE, Swap
+from graph_files import as_canvas, canvas_faults, overlaps, to_prompt
 from image_prompts import nested, picture
 from loras import random_pairs, written
-from old_graphs import GRAPHS, as_canvas, canvas_faults, kijai, overlaps, text_to_image, to_prompt
+from old_graphs import GRAPHS, kijai, text_to_image
 from PIL import Image
 from safetensors.torch import save_file
 from test_other_packs import INSIGHTFACE, SIZES, halve
@@ -230,8 +231,8 @@ def test_shape_rules_find_faults(info):
 @pytest.mark.parametrize("name", GRAPHS)
 def test_a_converted_graph_runs(server, info, name):
     """In canvas format, turned into a prompt as the front end does; the API format computes the same."""
-    canvas, _ = convert(as_canvas(GRAPHS[name]()))
-    prompt, _ = convert(GRAPHS[name]())
+    canvas, _ = convert_graph(as_canvas(GRAPHS[name]()))
+    prompt, _ = convert_graph(GRAPHS[name]())
     from_canvas = with_tiny_files(to_prompt(canvas, info))
     assert unfolded(with_tiny_files(prompt), info) == unfolded(from_canvas, info)
     entry = run(server, from_canvas)
@@ -240,7 +241,7 @@ def test_a_converted_graph_runs(server, info, name):
 
 def test_prompts_of_one_batch_are_what_they_are_alone(server):
     together, alone = (
-        latents_of(server, with_tiny_files(convert(kijai(text, images=2))[0]))[0]
+        latents_of(server, with_tiny_files(convert_graph(kijai(text, images=2))[0]))[0]
         for text in ("a red apple|a blue bird|girl", "a red apple")
     )
     assert len(together) == 6 and torch.equal(together[:2], alone)
@@ -250,7 +251,7 @@ def test_prompts_of_one_batch_are_what_they_are_alone(server):
 def test_what_is_not_converted_is_refused_by_name(server):
     graph = kijai()
     graph["3"]["class_type"] = "UnknownEncoder"
-    prompt, report = convert(graph)
+    prompt, report = convert_graph(graph)
     assert "UnknownEncoder" in report.text()
     with pytest.raises(PromptError, match=r"UnknownEncoder|KolorsSampler"):
         server.run(Graph(with_tiny_files(prompt)))
@@ -267,7 +268,7 @@ def replacements(server) -> dict:
         pytest.skip("this ComfyUI replaces no nodes by itself")
 
 
-SWAPS = [kind for kind, old in TABLE.items() if isinstance(old.convert, Swap)]
+SWAPS = [kind for kind, old in TABLE.items() if isinstance(old.mapping, Swap)]
 
 
 @pytest.mark.parametrize("kind", SWAPS)
@@ -303,7 +304,7 @@ def sdxl_schedule() -> old_graphs.OldGraph:
 )
 def test_an_old_prompt_runs_as_it_is(server, replacements, build):
     old = with_tiny_files(build())
-    (expected,) = latents_of(server, with_tiny_files(convert(build())[0]))
+    (expected,) = latents_of(server, with_tiny_files(convert_graph(build())[0]))
     (found,) = latents_of(server, old)
     assert torch.equal(found, expected)
 
@@ -364,7 +365,7 @@ def test_the_checkouts_hold_examples(name):
 def test_an_example_converts_and_runs(server, info, path, monkeypatch):
     """Runs where the server knows every node; the nodes that it does not know are named in the report."""
     old = read_graph(path)
-    new, report = convert(old)
+    new, report = convert_graph(old)
     old_kinds = {node["type"] for node in old["nodes"]} & set(TABLE)
     assert not {node["type"] for node in new["nodes"]} & set(TABLE) and not report.left
     assert not new_overlaps(old, new) and not canvas_faults(new, overlapping=True)
