@@ -40,6 +40,12 @@ class Step:
             self.beat = now
             self._show(line, "", "\n")
 
+    def say(self, text: str) -> None:
+        """A line of its own that stays, such as what will be downloaded and how large it is."""
+        if sys.stderr.isatty():
+            self._show("", "\r", "\r")
+        print(text, file=sys.stderr, flush=True)
+
     def close(self) -> None:
         line = f"{self.label} ... {self.outcome or f'{time.monotonic() - self.started:.0f} s'}"
         self._show(line, "\r" if sys.stderr.isatty() else "", "\n")
@@ -84,8 +90,12 @@ def digest(*inputs: object) -> str:
     return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
 
 
+def read_stamp(stamp: Path) -> str | None:
+    return stamp.read_text(encoding="utf-8") if stamp.is_file() else None
+
+
 def is_stamped(stamp: Path, inputs: str) -> bool:
-    return stamp.is_file() and stamp.read_text(encoding="utf-8") == inputs
+    return read_stamp(stamp) == inputs
 
 
 def write_stamp(stamp: Path, inputs: str) -> None:
