@@ -7,6 +7,10 @@ import argparse
 from . import places, prepare
 
 
+def bench_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", nargs="*", type=benchmark, help=f"of {', '.join(benchmarks())} (default: all)")
+
+
 def run_bench(args: argparse.Namespace) -> int:
     setup, _ = prepare.set_up(args)
     names = benchmarks() if "all" in args.name else args.name or benchmarks()

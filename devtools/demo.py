@@ -10,10 +10,10 @@ import urllib.error
 import urllib.parse
 from pathlib import Path
 
-from . import prepare
+from . import places, prepare
 from .miniature import DEMO_MODELS
 from .places import Setup
-from .process import has_ended, tail
+from .process import POLL_SECONDS, has_ended, tail
 from .progress import SetupError, Step
 from .server import Server, free_port, request, running_server
 
@@ -68,7 +68,7 @@ def put_image(setup: Setup, image: Path) -> str:
 def draw(server: Server, step: Step, prompt: dict[str, dict]) -> bytes:
     """Queues a workflow, follows it to its end and returns the PNG that it saved."""
     prompt_id = queue_prompt(server, prompt)
-    while not has_ended(server.process, 0.3):
+    while not has_ended(server.process, POLL_SECONDS):
         step.tick("".join(tail(server.log, 1)))
         try:
             history = json.loads(request(f"{server.url}/history/{prompt_id}"))
@@ -123,8 +123,20 @@ def image_size(text: str) -> tuple[int, int]:
     return size
 
 
+def demo_options(parser: argparse.ArgumentParser) -> None:
+    what = f"what to draw, in Chinese or English (default: {DEMO_PROMPT}; with --image: {NEUTRAL_PROMPT})"
+    default, out = "default: %(default)s", places.DEV / "base" / "output" / "demo.png"
+    parser.add_argument("--prompt", metavar="TEXT", help=what)
+    parser.add_argument("--image", type=Path, metavar="FILE", help="a picture to draw something like (IP-Adapter)")
+    parser.add_argument("--negative", default="", metavar="TEXT", help="what to avoid (default: nothing)")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help=default)
+    parser.add_argument("--steps", type=int, default=DEMO_STEPS, metavar="N", help=default)
+    parser.add_argument("--size", type=image_size, default=DEMO_SIZE, metavar="WxH", help=f"pixels; {default}")
+    parser.add_argument("--out", type=Path, default=out, metavar="FILE", help="the PNG")
+
+
 def run_demo(args: argparse.Namespace) -> int:
-    setup, progress = prepare.set_up(args)
+    setup, progress = prepare.set_up(args, draws=True, more=3)
     image = put_image(setup, args.image) if args.image else None
     text = args.prompt or (NEUTRAL_PROMPT if image else DEMO_PROMPT)
     prompt = build_prompt(text, args.negative, args.seed, args.steps, args.size, image)

@@ -27,9 +27,13 @@ GALLERY_PICTURE_PROMPTS = (
 )  # fmt: skip
 
 
+def gallery_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, default=GALLERY, metavar="DIR", help="where to (default: demo/gallery)")
+
+
 def run_gallery(args: argparse.Namespace) -> int:
     """Draws every picture of the gallery, whatever it shows, and joins them to two sheets."""
-    setup, progress = prepare.set_up(args)
+    setup, progress = prepare.set_up(args, draws=True, more=3)
     folder, size = places.DEV / "gallery", demo.image_size(demo.DEMO_SIZE)
     shutil.rmtree(folder, ignore_errors=True)
     for sheet in ("prompts", "pictures"):

@@ -7,13 +7,20 @@ import json
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 from . import hosts_page, places, prepare, results, start_options
 from .host import host_version
 from .places import Setup
-from .process import child, has_ended, log_error, python_says, tail
+from .process import POLL_SECONDS, child, has_ended, log_error, python_says, tail
 from .progress import Progress, SetupError, Step, setup_lock
 from .server import find_accelerator
+
+
+def hosts_options(parser: argparse.ArgumentParser) -> None:
+    words = f"folders of ComfyUIs; tests that follow -- are run in place of {' '.join(results.SUITES)}"
+    parser.add_argument("--comfyui", type=Path, metavar="PATH", nargs="+", required=True, help=words)
+    parser.add_argument("--again", action="store_true", help="run anew what was run before")
 
 
 def run_hosts(args: argparse.Namespace) -> int:
@@ -22,7 +29,7 @@ def run_hosts(args: argparse.Namespace) -> int:
     done, faults = [], []
     for folder in args.comfyui:
         try:
-            setup, _ = prepare.set_up(argparse.Namespace(command="hosts", comfyui=folder, python=None))
+            setup, _ = prepare.set_up(argparse.Namespace(comfyui=folder, python=None))
             version, environment = host_version(setup.comfyui), describe(setup)
             progress = Progress(len(suites))
             for suite in suites:
@@ -68,7 +75,7 @@ def run_suite(
             command, cwd=places.ROOT, env=prepare.pytest_environment(setup), stdout=output, stderr=subprocess.STDOUT
         ) as process,
     ):
-        while not has_ended(process, 0.3):
+        while not has_ended(process, POLL_SECONDS):
             step.tick("".join(tail(log, 1)))
     if process.returncode not in (0, 1):  # stopped, crashed, or nothing to run
         raise log_error(f"pytest {label} on {version} ended with exit code {process.returncode}.", log)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from .progress import SetupError, Step
 
 LOG_TAIL_LINES = 30
+POLL_SECONDS = 0.1
 
 
 @contextmanager
-def child(command: list[str | Path], **options: object) -> Iterator[subprocess.Popen]:
+def child(command: Sequence[str | Path], **options: Any) -> Iterator[subprocess.Popen]:
     """Starts a process that never outlives this block: an exception, Ctrl-C or SIGTERM in here ends it."""
     process = subprocess.Popen([str(part) for part in command], **options)
     try:
@@ -29,6 +32,20 @@ def child(command: list[str | Path], **options: object) -> Iterator[subprocess.P
             process.wait()
 
 
+@contextmanager
+def ending_gently(processes: Iterable[subprocess.Popen]) -> Iterator[None]:
+    """Where this block is left early, the processes may first clean up in their own way."""
+    try:
+        yield
+    except SystemExit:  # the terminal sends Ctrl-C to the children as well, but nobody sends them a SIGTERM
+        for process in processes:
+            process.send_signal(signal.SIGINT)
+        raise
+    finally:
+        for process in processes:
+            has_ended(process, 15)
+
+
 def has_ended(process: subprocess.Popen, seconds: float) -> bool:
     """Waits at most `seconds` for a process."""
     try:
@@ -38,10 +55,10 @@ def has_ended(process: subprocess.Popen, seconds: float) -> bool:
     return True
 
 
-def run_logged(step: Step, command: list[str | Path], log: Path, todo: str) -> None:
+def run_logged(step: Step, command: Sequence[str | Path], log: Path, todo: str) -> None:
     """Runs a command into a log, whose last line is the progress. Raises SetupError with the log's end and `todo`."""
     with log.open("wb") as output, child(command, stdout=output, stderr=subprocess.STDOUT) as process:
-        while not has_ended(process, 0.3):
+        while not has_ended(process, POLL_SECONDS):
             step.tick("".join(tail(log, 1)))
     if process.returncode:
         name = " ".join(map(str, command))

@@ -1,8 +1,16 @@
-"""Repairs of a torch family whose builds, for CPU and CUDA, do not go together."""
+"""Imports the torch family for real, and repairs one whose builds, for CPU and CUDA, do not go together.
+
+With the builds of PyTorch's own index there is nothing to repair. Where pip is pointed at other packages, it may find a
+CPU build of torch there, and a CUDA build of torchvision or torchaudio elsewhere.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+from . import places
+from .process import python_says, run_logged
+from .progress import Step
 
 # Beside a CPU build of torch, a CUDA build of torchvision cannot load its compiled half. It then fails to import, since
 # its Python half describes two operators that nobody has declared. Declaring them is enough: ComfyUI uses the Python
@@ -26,6 +34,26 @@ class BeforeTorchvision:
 
 sys.meta_path.insert(0, BeforeTorchvision)
 '''
+
+
+def check_imports(step: Step, python: Path) -> None:
+    """Imports each package in a process of its own, and repairs it only where that fails."""
+    repairs = {"torch": None, "torchvision": repair_torchvision, "torchaudio": repair_torchaudio}
+    for name, repair in repairs.items():
+        step.tick(f"import {name}")
+        if python_says(python, f"import {name}") is None:
+            if repair:
+                repair(site_packages(python))
+            command = [python, "-c", f"import {name}"]
+            run_logged(step, command, places.LOGS / "imports.log", f"Delete {places.DEV} and run this again.")
+
+
+def site_packages(python: Path) -> Path:
+    """Where that interpreter's packages are. Raises OSError where it does not say."""
+    found = python_says(python, "import sysconfig; print(sysconfig.get_path('platlib'))")
+    if not found:
+        raise OSError(f"{python} does not start. Delete {places.DEV} and run this again.")
+    return Path(found)
 
 
 def repair_torchvision(site: Path) -> None:

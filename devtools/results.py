@@ -12,6 +12,7 @@ import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 SUITES = ["tests/server", "tests/host"]
 MESSAGE_LENGTH = 160
@@ -67,7 +68,7 @@ def pytest_arguments(suite: str, options: list[str], junit: Path) -> list[str]:
     return ["-m", "pytest", suite, *options, *report, "--continue-on-collection-errors", "-p", "no:cacheprovider"]
 
 
-def read_junit(junit: Path) -> dict[str, object]:
+def read_junit(junit: Path) -> dict[str, Any]:
     """Seconds, number of passed tests, messages of failed ones and counts of skipped ones, as `Result` has them.
 
     A test that fails and whose clean-up fails too is one failed test.

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from . import places, start_options
 from .places import Setup
-from .process import child, has_ended, log_error, python_says, tail
+from .process import POLL_SECONDS, child, has_ended, log_error, python_says, tail
 from .progress import Progress, SetupError, Step
 
 SERVER_START_SECONDS = 300.0
@@ -88,7 +88,7 @@ def running_server(setup: Setup, progress: Progress, port: int, model_paths: Pat
 
 
 def wait_until_ready(server: Server, step: Step) -> None:
-    while not has_ended(server.process, 0.3):
+    while not has_ended(server.process, POLL_SECONDS):
         step.tick("".join(tail(server.log, 1)))
         try:
             request(f"{server.url}/system_stats", timeout=5)

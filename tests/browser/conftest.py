@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from client import Client
 from comfyui_kolors.devtools import places
+from comfyui_kolors.devtools.chromium import find_chromium
 from comfyui_kolors.devtools.folders import link_pack
 from comfyui_kolors.devtools.miniature import make_models
 from comfyui_kolors.devtools.places import Setup
@@ -18,8 +19,6 @@ from comfyui_kolors.devtools.server import free_port, running_server
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(Path(__file__).parent))  # for canvas.py and tiny_models.py
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 @pytest.fixture(scope="session")
@@ -47,10 +46,11 @@ def server(tmp_path_factory):
 def page():
     """A page of a headless Chromium; no test needs the network, and none gets it."""
     playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright")
-    if not CHROMIUM:
-        pytest.skip("no Chromium: install the package chromium, or chromium-browser")
+    chromium = find_chromium(Path(sys.executable))
+    if not chromium:
+        pytest.skip("no Chromium: install the package chromium, or run `playwright install chromium`")
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM)
+        browser = driver.chromium.launch(executable_path=chromium)
         page = browser.new_page(viewport={"width": 1600, "height": 950}, locale="en-US")
         page.route(lambda url: "//127.0.0.1" not in url, lambda route: route.abort())
         yield page

@@ -20,7 +20,7 @@ BENCHMARKS = ["gpu", "ip_adapter", "load", "memory", "parity", "pipeline", "star
 )
 def test_bench_runs_all_benchmarks_or_those_named(setup, monkeypatch, names, run):
     scripts = []
-    monkeypatch.setattr("comfyui_kolors.devtools.prepare.set_up", lambda args: (setup, Progress(0)))
+    monkeypatch.setattr("comfyui_kolors.devtools.prepare.set_up", lambda args, **more: (setup, Progress(0)))
     monkeypatch.setattr(
         "comfyui_kolors.devtools.prepare.run_here", lambda setup, script: scripts.append(script) or len(scripts) - 1
     )

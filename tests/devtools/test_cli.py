@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_demo_has_defaults():
     args = parse(["demo"])
     assert (args.seed, args.steps, args.size, args.negative) == (1, 25, (128, 128), "")
-    assert args.out.is_absolute() and args.run is run_demo
+    assert args.out.is_absolute() and args.command.run is run_demo
     assert args.prompt is None and args.image is None
 
 
@@ -45,7 +45,7 @@ def test_other_commands_refuse_unknown_arguments(capsys):
 
 
 def test_host_json_prints_one_object_on_stdout(setup, monkeypatch, capsys):
-    monkeypatch.setattr("comfyui_kolors.devtools.prepare.set_up", lambda args: (setup, Progress(0)))
+    monkeypatch.setattr("comfyui_kolors.devtools.prepare.set_up", lambda args, **more: (setup, Progress(0)))
     assert main(["host", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {
         "python": str(setup.python),
@@ -57,7 +57,7 @@ def test_host_json_prints_one_object_on_stdout(setup, monkeypatch, capsys):
 
 @pytest.mark.parametrize(("error", "code"), [(SetupError, 1), (OSError, 1), (KeyboardInterrupt, 130)])
 def test_expected_failures_have_an_exit_code_and_no_traceback(monkeypatch, capsys, error, code):
-    def fail(args):
+    def fail(args, **more):
         raise error("found a, expected b")
 
     monkeypatch.setattr("comfyui_kolors.devtools.prepare.set_up", fail)

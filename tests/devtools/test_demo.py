@@ -91,7 +91,7 @@ def test_demo_draws_the_prompt_the_picture_or_both(setup, tmp_path, monkeypatch,
     (setup.base / "input").mkdir()
     picture, out, drawn = tmp_path / "mine.png", tmp_path / "new" / "out.png", []
     picture.touch()
-    monkeypatch.setattr("comfyui_kolors.devtools.prepare.set_up", lambda args: (setup, Progress(3)))
+    monkeypatch.setattr("comfyui_kolors.devtools.prepare.set_up", lambda args, **more: (setup, Progress(3)))
     monkeypatch.setattr(
         "comfyui_kolors.devtools.demo.draw", lambda server, step, prompt: drawn.append(prompt) or b"PNG"
     )
@@ -163,7 +163,7 @@ def fake_server(tmp_path):
         http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as fake,
         child([PYTHON, "-c", "import time; time.sleep(600)"]) as process,
     ):
-        threading.Thread(target=fake.serve_forever, daemon=True).start()
+        threading.Thread(target=fake.serve_forever, args=[0.01], daemon=True).start()
         yield Server(f"http://127.0.0.1:{fake.server_address[1]}", process, log), handler
         fake.shutdown()
 

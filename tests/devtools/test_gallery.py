@@ -22,7 +22,7 @@ def test_gallery_draws_every_prompt_and_picture_and_joins_them(setup, tmp_path, 
         drawn.append((prompt["text"]["inputs"]["text"], prompt["sample"]["inputs"]["seed"], shown))
         return f"{drawn[-1][0]} {drawn[-1][1]}".encode()
 
-    monkeypatch.setattr("comfyui_kolors.devtools.prepare.set_up", lambda args: (setup, Progress(3)))
+    monkeypatch.setattr("comfyui_kolors.devtools.prepare.set_up", lambda args, **more: (setup, Progress(3)))
     monkeypatch.setattr("comfyui_kolors.devtools.demo.draw", draw)
     monkeypatch.setattr(
         "comfyui_kolors.devtools.prepare.run_here", lambda setup, *arguments: joined.append(arguments) or 0

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from comfyui_kolors.devtools import repairs
+from comfyui_kolors.devtools.progress import Step
 from comfyui_kolors.devtools.repairs import repair_torchaudio, repair_torchvision
 
 PYTHON = Path(sys.executable)
@@ -38,3 +40,18 @@ def test_torchaudio_repair_removes_compiled_parts_only(tmp_path):
         (lib / name).touch()
     repair_torchaudio(tmp_path)
     assert [path.name for path in lib.iterdir()] == ["__init__.py"]
+
+
+def test_only_what_cannot_be_imported_is_repaired(home, monkeypatch):
+    broken, repaired = {"torchvision"}, []
+    monkeypatch.setattr(repairs, "python_says", lambda python, code: None if code.split()[-1] in broken else "")
+    monkeypatch.setattr(repairs, "site_packages", lambda python: home)
+    monkeypatch.setattr(repairs, "run_logged", lambda step, command, log, todo: repaired.append(command[-1]))
+    for name in ("torchvision", "torchaudio"):
+        monkeypatch.setattr(repairs, f"repair_{name}", lambda site, name=name: repaired.append(f"repair {name}"))
+    repairs.check_imports(Step("[1/1] test"), PYTHON)
+    assert repaired == ["repair torchvision", "import torchvision"]
+    broken.clear()
+    repaired.clear()
+    repairs.check_imports(Step("[1/1] test"), PYTHON)
+    assert repaired == []

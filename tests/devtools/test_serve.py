@@ -29,7 +29,7 @@ def test_a_signal_leaves_no_server_behind(setup, tmp_path, name, code):
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background job of a shell inherits it ignored
         f"places.LOGS = pathlib.Path({str(places.LOGS)!r})\n"
         f"setup = places.Setup(pathlib.Path(sys.executable), pathlib.Path({str(setup.comfyui)!r}), places.LOGS)\n"
-        "prepare.set_up = lambda args: (setup, progress.Progress(2))\n"
+        "prepare.set_up = lambda args, **more: (setup, progress.Progress(2))\n"
         "server.find_accelerator = lambda python: 'cpu'\n"
         "sys.exit(cli.main(['serve', '--port', sys.argv[1]]))\n"
     )
