@@ -52,9 +52,10 @@ class Step:
 
     @staticmethod
     def _show(line: str, start: str, end: str) -> None:
-        width = shutil.get_terminal_size((110, 24)).columns - 1
-        line = line[:width].ljust(width) if start else line[:width].rstrip()
-        print(start + line, end=end, file=sys.stderr, flush=True)
+        if start:  # on a terminal a line that wraps could not be rewritten
+            width = shutil.get_terminal_size((110, 24)).columns - 1
+            line = line[:width].ljust(width)
+        print(start + (line if start else line.rstrip()), end=end, file=sys.stderr, flush=True)
 
 
 class Progress:
