@@ -38,7 +38,7 @@ class Step:
             self._show(line, "\r", "")
         elif now - self.beat >= HEARTBEAT_SECONDS:
             self.beat = now
-            self._show(line, "", "\n")
+            self._show(line[:120], "", "\n")
 
     def say(self, text: str) -> None:
         """A line of its own that stays, such as what will be downloaded and how large it is."""

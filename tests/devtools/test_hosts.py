@@ -52,6 +52,7 @@ def several(home, fake_host, monkeypatch, result):
     monkeypatch.setattr("comfyui_kolors.devtools.prepare.set_up", set_up)
     monkeypatch.setattr("comfyui_kolors.devtools.hosts.describe", lambda setup: result().environment)
     monkeypatch.delenv("KOLORS_HOST_FLAGS", raising=False)
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # plugins are half of pytest's start
 
     def run(*words: str, folders=(fake_host,)) -> tuple[int, list[dict]]:
         code = main(["hosts", "--comfyui", *map(str, folders), *words, "--", "tests/test_it.py"])

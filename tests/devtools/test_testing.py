@@ -26,6 +26,7 @@ def test_test_runs_pytest_in_the_repository_and_returns_its_code(setup, tmp_path
     )
     options = [str(test), "-q", "--noconftest", "-p", "no:cacheprovider", "--rootdir", str(tmp_path)]
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     assert main(["test", *options]) == 1
     assert json.loads(report.read_text()) == [str(setup.comfyui), str(setup.base), str(ROOT)]
 
