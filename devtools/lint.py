@@ -9,11 +9,12 @@ from pathlib import Path
 from . import places, prepare
 from .side_by_side import run_side_by_side
 
-#: What is run by a tool's name, and the section of pyproject.toml without which it is left out.
+#: What is run by a tool's name, and the section of pyproject.toml without which it is left out. pyright would look for its
+#: settings in the folders above as well, if it were not told where they are.
 TOOLS = (
     ("ruff check", ["ruff", "check"], "tool.ruff"),
     ("ruff format", ["ruff", "format", "--check"], "tool.ruff"),
-    ("pyright", ["pyright"], "tool.pyright"),
+    ("pyright", ["pyright", "--project", "pyproject.toml"], "tool.pyright"),
     ("codespell", ["codespell_lib"], "tool.codespell"),
 )
 

@@ -26,7 +26,7 @@ def test_the_tools_that_the_repository_has_settings_for_are_run(home, commands):
     (home / "pyproject.toml").write_text("[tool.ruff]\n[tool.pyright]\n[tool.codespell]\n")
     lint.lint(PYTHON)
     assert list(commands) == ["ruff check", "ruff format", "pyright", "codespell"]
-    assert commands["pyright"] == [PYTHON, "-m", "pyright", "--pythonpath", PYTHON]
+    assert commands["pyright"][-4:] == ["--project", "pyproject.toml", "--pythonpath", PYTHON]
 
 
 def test_this_repository_has_all_of_them():
