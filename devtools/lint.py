@@ -9,8 +9,8 @@ from pathlib import Path
 from . import places, prepare
 from .side_by_side import run_side_by_side
 
-#: What is run by a tool's name, and the section of pyproject.toml without which it is left out. pyright would look for its
-#: settings in the folders above as well, if it were not told where they are.
+#: What is run by a tool's name, and the section of pyproject.toml without which it is left out.
+#: pyright is told where its settings are, since it looks for some in all folders above as well.
 TOOLS = (
     ("ruff check", ["ruff", "check"], "tool.ruff"),
     ("ruff format", ["ruff", "format", "--check"], "tool.ruff"),

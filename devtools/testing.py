@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from pathlib import Path
 
 from . import places, prepare
 from .chromium import get_chromium
@@ -38,7 +39,7 @@ def run_test(args: argparse.Namespace) -> int:
         "tests with a server": [*pytest, *(f"tests/{name}" for name in WITH_SERVER)],
         "other tests": [*pytest, *(parallel(workers) if workers > 1 else []), *others],
     }
-    return max(lint(setup.python), run_side_by_side(halves, prepare.pytest_environment(setup)))
+    return max(lint_unless_given(args, setup.python), run_side_by_side(halves, prepare.pytest_environment(setup)))
 
 
 def run_quick(args: argparse.Namespace) -> int:
@@ -47,7 +48,13 @@ def run_quick(args: argparse.Namespace) -> int:
     command = [python, "-m", "pytest", "-m", QUICK, *parallel(cores()), *colour()]
     command += [*args.rest, *([] if names_a_test(args.rest) else folders_of_tests(leave_out=WITH_HOST))]
     environment = {name: value for name, value in os.environ.items() if name != "COMFYUI_PATH"}
-    return max(lint(python), run_side_by_side({"quick tests": command}, {**environment, "PYTHONUTF8": "1"}))
+    tests = {"quick tests": command}
+    return max(lint_unless_given(args, python), run_side_by_side(tests, {**environment, "PYTHONUTF8": "1"}))
+
+
+def lint_unless_given(args: argparse.Namespace, python: Path) -> int:
+    """The tools' exit code. An interpreter that is given needs to have none of them."""
+    return 0 if args.python else lint(python)
 
 
 def folders_of_tests(leave_out: tuple[str, ...]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,11 @@ def test_on_more_cores_the_tests_without_a_server_have_several_processes(run, mo
 def test_a_fault_of_style_and_one_of_a_test_are_both_a_failure(run, quick, lint, tests, code):
     run.update(lint=lint, tests=tests)
     assert main(["test", *quick]) == code and run["commands"]
+
+
+def test_an_interpreter_that_is_given_needs_no_linter(run):
+    run.update(lint=1)
+    assert main(["test", "--quick", "--python", sys.executable]) == 0
 
 
 @pytest.mark.parametrize(
