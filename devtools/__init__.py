@@ -1,1 +1,1 @@
-"""What dev.py is made of, beyond its own file."""
+"""The body of dev.py: a module for each subject, with the standard library alone; cli.py is the door."""

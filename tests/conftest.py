@@ -123,18 +123,6 @@ def tokenizer_file() -> Path:
 
 
 @pytest.fixture(scope="session")
-def dev():
-    """dev.py as a module."""
-    spec = importlib.util.spec_from_file_location("dev", ROOT / "dev.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["dev"] = module
-    sys.path.insert(0, str(ROOT))  # where dev.py finds devtools, as when it is run
-    spec.loader.exec_module(module)
-    sys.path.remove(str(ROOT))
-    return module
-
-
-@pytest.fixture(scope="session")
 def models(tmp_path_factory) -> Path:
     """A models folder with the tiny random Kolors; shared, so a test that adds files gives them names of its own."""
     from comfyui_kolors.demo import random_models

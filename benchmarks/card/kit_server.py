@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import json
 import os
@@ -26,35 +25,34 @@ def main() -> None:
 
 def real_server():
     """The demo as users run it: dev.py's server on the device, the miniature, a prompt and a picture prompt."""
-    spec = importlib.util.spec_from_file_location("dev", ROOT / "dev.py")
-    dev = importlib.util.module_from_spec(spec)
-    sys.modules["dev"] = dev
-    sys.path.insert(0, str(ROOT))  # where dev.py finds devtools; not for longer, since the host has a nodes.py as well
-    spec.loader.exec_module(dev)
-    sys.path.remove(str(ROOT))
     sys.path.insert(0, str(ROOT / "tests"))
-    import conftest  # noqa: F401 - the pack's name, for servers.py; tests/server has a conftest.py too
+    import conftest  # noqa: F401 - the name comfyui_kolors; tests/server has a conftest.py too
 
     sys.path += [str(ROOT / "tests/server"), str(ROOT / "demo/train")]
     import data
     import judge
     import numpy
     import servers
+    from comfyui_kolors.devtools import demo, places
+    from comfyui_kolors.devtools.folders import link_pack
+    from comfyui_kolors.devtools.miniature import make_models
+    from comfyui_kolors.devtools.progress import Progress, Step
+    from comfyui_kolors.devtools.server import free_port, request, running_server
     from PIL import Image
 
     penguin = next(number for number, emoji in enumerate(data.EMOJI) if emoji.character == "🐧")
     asked = f"{data.EMOJI[penguin].zh[0]}，{data.COLOURS['pink'][1]}背景"
     base = WORK / "base"
-    for name in ["custom_nodes", "input", "output", "user", "temp", *(f"models/{kind}" for kind in dev.MODEL_FOLDERS)]:
+    models = [f"models/{kind}" for kind in places.MODEL_FOLDERS]
+    for name in ["custom_nodes", "input", "output", "user", "temp", *models]:
         (base / name).mkdir(parents=True, exist_ok=True)
-    dev.link_pack(base / "custom_nodes" / dev.PACK_NAME, ROOT)
-    dev.LOGS.mkdir(parents=True, exist_ok=True)
-    setup = dev.Setup(Path(sys.executable), Path(os.environ["COMFYUI_PATH"]), base)
+    link_pack(base / "custom_nodes" / places.PACK_NAME, ROOT)
+    setup = places.Setup(Path(sys.executable), Path(os.environ["COMFYUI_PATH"]), base)
     began = time.perf_counter()
-    dev.make_models(setup, dev.Progress(1))
+    make_models(setup, Progress(1))
     outcome = {"models made, s": time.perf_counter() - began}
     began = time.perf_counter()
-    with dev.running_server(setup, dev.Progress(2), dev.free_port()) as server:
+    with running_server(setup, Progress(2), free_port()) as server:
         outcome["server up, s"] = time.perf_counter() - began
         try:
             log = server.log.read_text(errors="replace")
@@ -62,17 +60,17 @@ def real_server():
             lines = [line for line in log.splitlines() if any(word in line for word in words) and line[:1] != "*"]
             outcome["says"] = lines[:25]
             outcome["failed imports"] = servers.failed_imports(log)
-            system = json.loads(dev.request(f"{server.url}/system_stats"))
+            system = json.loads(request(f"{server.url}/system_stats"))
             outcome["device"] = system["devices"][0]["name"]
-            step = dev.Step("picture")
+            step = Step("picture")
             pictures, expected = [], []
             for text, seed, image, shows in (
-                (dev.DEMO_PROMPT, 1, None, None),
+                (demo.DEMO_PROMPT, 1, None, None),
                 (asked, 1, None, [penguin, "pink"]),
                 ("蓝色背景", 3, "reference.png", [penguin, "blue"]),
             ):
                 number, began = len(pictures) + 1, time.perf_counter()
-                content = dev.draw(server, step, dev.build_prompt(text, "", seed, 25, (128, 128), image))
+                content = demo.draw(server, step, demo.build_prompt(text, "", seed, 25, (128, 128), image))
                 outcome[f"picture {number}, s"] = time.perf_counter() - began
                 pictures.append(numpy.asarray(Image.open(io.BytesIO(content)).convert("RGB")))
                 shown = judge.to_pixels(pictures[-1])

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from comfyui_kolors.devtools import host
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
@@ -40,8 +41,8 @@ def build_device() -> Callable[[str], Path]:
 
 
 @pytest.fixture(scope="session")
-def host_version(dev) -> str:
-    return dev.host_version(Path(os.environ["COMFYUI_PATH"]))
+def host_version() -> str:
+    return host.host_version(Path(os.environ["COMFYUI_PATH"]))
 
 
 @pytest.fixture(scope="session")
@@ -63,8 +64,7 @@ def pytest_terminal_summary(terminalreporter, config):
     import compare
     from fake_accelerator.build import ROOT
 
-    dev = sys.modules["dev"]
-    path = ROOT / ".dev" / "accelerator" / dev.host_version(Path(os.environ["COMFYUI_PATH"])) / "table.txt"
+    path = ROOT / ".dev" / "accelerator" / host.host_version(Path(os.environ["COMFYUI_PATH"])) / "table.txt"
     path.parent.mkdir(parents=True, exist_ok=True)
     text = compare.table(config.stash[MATRIX])
     path.write_text(text, encoding="utf-8")

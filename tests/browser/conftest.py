@@ -9,15 +9,20 @@ from pathlib import Path
 
 import pytest
 from client import Client
+from comfyui_kolors.devtools import places
+from comfyui_kolors.devtools.chromium import find_chromium
+from comfyui_kolors.devtools.folders import link_pack
+from comfyui_kolors.devtools.miniature import make_models
+from comfyui_kolors.devtools.places import Setup
+from comfyui_kolors.devtools.progress import Progress
+from comfyui_kolors.devtools.server import free_port, running_server
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(Path(__file__).parent))  # for canvas.py and tiny_models.py
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
 
 @pytest.fixture(scope="session")
-def server(dev, tmp_path_factory):
+def server(tmp_path_factory):
     """A real ComfyUI of its own: the templates find their files, and pictures and settings are nobody else's."""
     import tiny_models
 
@@ -25,15 +30,15 @@ def server(dev, tmp_path_factory):
     host = Path(os.environ["COMFYUI_PATH"])
     for folder in ("custom_nodes", "input"):
         (base / folder).mkdir()
-    dev.link_pack(base / "custom_nodes" / "comfyui-kolors", ROOT)
+    link_pack(base / "custom_nodes" / "comfyui-kolors", ROOT)
     shutil.copy(host / "input" / "example.png", base / "input")
-    setup = dev.Setup(Path(sys.executable), host, base)
+    setup = Setup(Path(sys.executable), host, base)
     tiny_models.write(base)
-    dev.make_models(setup, dev.Progress(1))
+    make_models(setup, Progress(1))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(base / "stubs"), prepend=os.pathsep)
         patch.setenv("OMP_NUM_THREADS", "2")  # the vision tower has the full size: no other is known to the host
-        with dev.running_server(setup, dev.Progress(2), dev.free_port()) as running:
+        with running_server(setup, Progress(2), free_port()) as running:
             yield Client(running.url, base, running.log)
 
 
@@ -41,10 +46,11 @@ def server(dev, tmp_path_factory):
 def page():
     """A page of a headless Chromium; no test needs the network, and none gets it."""
     playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright")
-    if not CHROMIUM:
-        pytest.skip("no Chromium: install the package chromium, or chromium-browser")
+    chromium = find_chromium(Path(sys.executable))
+    if not chromium:
+        pytest.skip("no Chromium: install the package chromium, or run `playwright install chromium`")
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM)
+        browser = driver.chromium.launch(executable_path=chromium)
         page = browser.new_page(viewport={"width": 1600, "height": 950}, locale="en-US")
         page.route(lambda url: "//127.0.0.1" not in url, lambda route: route.abort())
         yield page
@@ -52,10 +58,10 @@ def page():
 
 
 @pytest.fixture(scope="session")
-def whole_canvas(server, page, dev):
+def whole_canvas(server, page):
     from canvas import Canvas
 
-    screenshots = dev.DEV / "screenshots"
+    screenshots = places.DEV / "screenshots"
     screenshots.mkdir(parents=True, exist_ok=True)
     return Canvas(page, server, screenshots)
 

@@ -17,7 +17,7 @@ MEMORY, LONG_MEMORY = 40.0, 10.0
 
 
 @pytest.fixture(scope="module")
-def server(dev, tmp_path_factory):
+def server(tmp_path_factory):
     """A server of its own, which only these prompts have used."""
     import servers
     from comfyui_kolors.demo import random_models
@@ -26,7 +26,7 @@ def server(dev, tmp_path_factory):
     random_models.write(base / "models")
     (base / "custom_nodes").mkdir()
     shutil.copy(Path(__file__).with_name("watch_nodes.py"), base / "custom_nodes")
-    with servers.running(dev, base, [ROOT]) as client:
+    with servers.running(base, [ROOT]) as client:
         yield client
 
 

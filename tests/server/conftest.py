@@ -20,12 +20,12 @@ sys.path.append(str(ROOT / "demo" / "train"))  # for data.py and judge.py
 
 
 @pytest.fixture(scope="session")
-def server(dev, models):
+def server(models):
     """A real ComfyUI with the pack and the tiny models; the whole session shares it."""
     import servers
 
     (models / "checkpoints").mkdir(parents=True, exist_ok=True)
-    with servers.running(dev, models.parent, [ROOT, *servers.OTHER_PACKS]) as client:
+    with servers.running(models.parent, [ROOT, *servers.OTHER_PACKS]) as client:
         yield client
 
 

@@ -11,6 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from client import Client
+from comfyui_kolors.devtools.folders import link_pack
+from comfyui_kolors.devtools.places import Setup
+from comfyui_kolors.devtools.progress import Progress
+from comfyui_kolors.devtools.server import free_port, running_server
 
 ROOT = Path(__file__).resolve().parents[2]
 PACK_NAME = "comfyui-kolors"
@@ -21,7 +25,7 @@ OTHER_PACKS = [Path(path).resolve() for path in os.environ.get("KOLORS_OTHER_PAC
 
 
 @contextmanager
-def running(dev, base: Path, packs: Iterable[Path]) -> Iterator[Client]:
+def running(base: Path, packs: Iterable[Path]) -> Iterator[Client]:
     """A server over the folder `base`, with the nodes that only tests need, and `packs`; the root is our own.
 
     Raises RuntimeError where the host could not import one of them.
@@ -30,10 +34,9 @@ def running(dev, base: Path, packs: Iterable[Path]) -> Iterator[Client]:
     for nodes in TEST_NODES:
         shutil.copy(Path(__file__).with_name(nodes), base / "custom_nodes")
     for pack in packs:
-        dev.link_pack(base / "custom_nodes" / (PACK_NAME if pack == ROOT else pack.name), pack)
-    dev.LOGS.mkdir(parents=True, exist_ok=True)
-    setup = dev.Setup(Path(sys.executable), Path(os.environ["COMFYUI_PATH"]), base)
-    with dev.running_server(setup, dev.Progress(2), dev.free_port()) as server:
+        link_pack(base / "custom_nodes" / (PACK_NAME if pack == ROOT else pack.name), pack)
+    setup = Setup(Path(sys.executable), Path(os.environ["COMFYUI_PATH"]), base)
+    with running_server(setup, Progress(2), free_port()) as server:
         client = Client(server.url, base, server.log)
         if failed := failed_imports(client.read_log()):
             raise RuntimeError(f"ComfyUI could not import {failed}; its log: {server.log}")

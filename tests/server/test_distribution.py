@@ -13,6 +13,9 @@ import pytest
 import torch
 from client import Client, KolorsGraph
 from comfyui_kolors.demo import random_models
+from comfyui_kolors.devtools.places import Setup
+from comfyui_kolors.devtools.progress import Progress
+from comfyui_kolors.devtools.server import free_port, request, running_server
 
 pytestmark = pytest.mark.host
 
@@ -81,20 +84,20 @@ def our_nodes(client: Client) -> set[str]:
 
 @needs_git
 @pytest.mark.parametrize("install", [unpack, clone])
-def test_it_loads_and_runs_in_a_fresh_host(dev, tmp_path, server, plain, install):
+def test_it_loads_and_runs_in_a_fresh_host(tmp_path, server, plain, install):
     """From an archive without git, and from a clone; the image is that of this checkout, and the import is quick."""
     random_models.write(tmp_path / "models")
     (tmp_path / "custom_nodes").mkdir()
     install(tmp_path / "custom_nodes" / PACK)
-    setup = dev.Setup(Path(sys.executable), Path(os.environ["COMFYUI_PATH"]), tmp_path)
-    with dev.running_server(setup, dev.Progress(2), dev.free_port()) as running:
+    setup = Setup(Path(sys.executable), Path(os.environ["COMFYUI_PATH"]), tmp_path)
+    with running_server(setup, Progress(2), free_port()) as running:
         client = Client(running.url, tmp_path, running.log)
         assert our_nodes(client) == our_nodes(server)
         graph = KolorsGraph()
         assert torch.equal(client.latent(graph, graph.sample()), plain)
-        page = dev.request(f"{running.url}/extensions/{PACK}/docs/KolorsUNETLoader.md").decode()
+        page = request(f"{running.url}/extensions/{PACK}/docs/KolorsUNETLoader.md").decode()
         (picture,) = re.findall(r"!\[.+\]\((.+)\)", page)
-        assert dev.request(f"{running.url}/extensions/{PACK}/docs/{picture}")[8:12] == b"WEBP"
+        assert request(f"{running.url}/extensions/{PACK}/docs/{picture}")[8:12] == b"WEBP"
         templates = client.request("/workflow_templates")[PACK]
         assert sorted(templates) == sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
         assert client.request("/i18n")["zh"]["nodeDefs"]["KolorsUNETLoader"]["display_name"] == "加载可图 UNet"

@@ -22,6 +22,10 @@ import vision_tower
 from client import ENCODER, UNET, VAE, Client, Graph, KolorsGraph, PromptError
 from comfyui_kolors.demo import random_models
 from comfyui_kolors.demo.random_models import TINY, random_control_net
+from comfyui_kolors.devtools.folders import link_pack
+from comfyui_kolors.devtools.places import Setup
+from comfyui_kolors.devtools.progress import Progress
+from comfyui_kolors.devtools.server import free_port, running_server
 from comfyui_kolors.kolors_core.migrate import convert_graph
 from comfyui_kolors.kolors_core.migrate.png import read_workflow
 from comfyui_kolors.kolors_core.migrate.shapes import CONTROL, SHAPES
@@ -60,7 +64,7 @@ PROVIDERS = "def get_available_providers():\n    return ['CPUExecutionProvider']
 
 
 @pytest.fixture(scope="module")
-def server(dev, tmp_path_factory) -> Iterator[Client]:
+def server(tmp_path_factory) -> Iterator[Client]:
     """A ComfyUI with everything that the graphs ask for, and an insightface that finds one face."""
     base = tmp_path_factory.mktemp("migration")
     models = base / "models"
@@ -89,15 +93,14 @@ def server(dev, tmp_path_factory) -> Iterator[Client]:
     }.items():
         (base / "stubs" / name).parent.mkdir(parents=True, exist_ok=True)
         (base / "stubs" / name).write_text(code)
-    dev.link_pack(base / "custom_nodes" / "comfyui-kolors", ROOT)
+    link_pack(base / "custom_nodes" / "comfyui-kolors", ROOT)
     if IPADAPTER_PLUS:
         target = Path(IPADAPTER_PLUS).resolve()
         (base / "custom_nodes" / "ComfyUI_IPAdapter_plus").symlink_to(target, target_is_directory=True)
-    setup = dev.Setup(Path(sys.executable), Path(os.environ["COMFYUI_PATH"]), base)
-    dev.LOGS.mkdir(parents=True, exist_ok=True)
+    setup = Setup(Path(sys.executable), Path(os.environ["COMFYUI_PATH"]), base)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(base / "stubs"), prepend=os.pathsep)
-        with dev.running_server(setup, dev.Progress(2), dev.free_port()) as running:
+        with running_server(setup, Progress(2), free_port()) as running:
             running_client = Client(running.url, base, running.log)
             save_checkpoint(running_client)
             yield running_client

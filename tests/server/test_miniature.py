@@ -13,6 +13,10 @@ import data
 import judge
 import numpy
 import pytest
+from comfyui_kolors.devtools.demo import build_prompt
+from comfyui_kolors.devtools.miniature import DEMO_MODELS, make_models
+from comfyui_kolors.devtools.places import Setup
+from comfyui_kolors.devtools.progress import Progress
 from PIL import Image
 
 pytestmark = pytest.mark.host
@@ -22,15 +26,15 @@ STEPS, SIZE = 25, (data.SIDE, data.SIDE)
 
 
 @pytest.fixture(scope="module")
-def draw(server, dev):
+def draw(server):
     """Draws with the miniature: (caption, seed, changes of the sampler's inputs) -> picture uint8 (128, 128, 3)."""
-    setup = dev.Setup(Path(sys.executable), Path(os.environ["COMFYUI_PATH"]), server.base)
-    for folder in (*(f"models/{kind}" for kind in dev.DEMO_MODELS), "input"):
+    setup = Setup(Path(sys.executable), Path(os.environ["COMFYUI_PATH"]), server.base)
+    for folder in (*(f"models/{kind}" for kind in DEMO_MODELS), "input"):
         (server.base / folder).mkdir(parents=True, exist_ok=True)
-    dev.make_models(setup, dev.Progress(1))
+    make_models(setup, Progress(1))
 
     def draw(text: str, seed: int, image: str | None = None, **sampling) -> numpy.ndarray:
-        prompt = dev.build_prompt(text, "", seed, STEPS, SIZE, image)
+        prompt = build_prompt(text, "", seed, STEPS, SIZE, image)
         prompt["sample"]["inputs"] |= sampling
         (file,) = server.saved_files(server.run(prompt), ("save", 0), "images")
         return numpy.asarray(Image.open(file))

@@ -70,7 +70,7 @@ def norm_crop(pixels, landmark, image_size):
 
 
 @pytest.fixture(scope="module")
-def server(dev, tmp_path_factory):
+def server(tmp_path_factory):
     """A ComfyUI of its own with both packs, and models as wide as that pack expects them."""
     base = tmp_path_factory.mktemp("packs")
     models = base / "models"
@@ -91,7 +91,7 @@ def server(dev, tmp_path_factory):
         (base / "stubs/insightface" / name).write_text(code)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(base / "stubs"), prepend=os.pathsep)
-        with servers.running(dev, base, [servers.ROOT, Path(CHECKOUT).resolve()]) as client:
+        with servers.running(base, [servers.ROOT, Path(CHECKOUT).resolve()]) as client:
             yield client
     shutil.rmtree(models)  # pytest would keep 4 GB
 

@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 from client import Client, KolorsGraph, PromptError
+from comfyui_kolors.devtools import server as devtools_server
+from comfyui_kolors.devtools.places import Setup
+from comfyui_kolors.devtools.progress import Progress
 
 pytestmark = pytest.mark.host
 
@@ -25,13 +28,13 @@ FLAGS = (
 
 
 @contextmanager
-def started(dev, base: Path, *flags: str):
+def started(base: Path, *flags: str):
     """A server of its own over the folders of the shared one, and its process."""
-    command = dev.server_command
-    setup = dev.Setup(Path(sys.executable), Path(os.environ["COMFYUI_PATH"]), base)
+    command = devtools_server.server_command
+    setup = Setup(Path(sys.executable), Path(os.environ["COMFYUI_PATH"]), base)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dev, "server_command", lambda *given: [*command(*given), *flags])
-        with dev.running_server(setup, dev.Progress(2), dev.free_port()) as running:
+        patch.setattr(devtools_server, "server_command", lambda *given: [*command(*given), *flags])
+        with devtools_server.running_server(setup, Progress(2), devtools_server.free_port()) as running:
             yield Client(running.url, base, running.log), running.process
 
 
@@ -44,10 +47,10 @@ class OnOneDevice(KolorsGraph):
 
 
 @pytest.mark.parametrize("flags", FLAGS, ids=" ".join)
-def test_a_server_with_little_memory_or_cache_gives_the_same_bytes(dev, server, flags):
+def test_a_server_with_little_memory_or_cache_gives_the_same_bytes(server, flags):
     graph = OnOneDevice()
     expected = server.latent(graph, graph.sample())
-    with started(dev, server.base, *flags) as (client, _):
+    with started(server.base, *flags) as (client, _):
         for turn in range(3):
             graph = OnOneDevice()
             if turn == 1:  # a bad prompt between two good ones
@@ -59,9 +62,9 @@ def test_a_server_with_little_memory_or_cache_gives_the_same_bytes(dev, server, 
                 assert torch.equal(client.latent(graph, graph.sample()), expected)
 
 
-def test_a_server_killed_in_the_middle_of_a_prompt_starts_again(dev, server, plain):
+def test_a_server_killed_in_the_middle_of_a_prompt_starts_again(server, plain):
     conditionings = server.base / "output" / "conditioning"
-    with started(dev, server.base) as (client, process):
+    with started(server.base) as (client, process):
         graph = KolorsGraph()
         prompt, name = graph.encode(), "conditioning/killed"
         graph.add("KolorsConditioningSave", conditioning=prompt, filename_prefix=name, precision="fp32")
@@ -75,7 +78,7 @@ def test_a_server_killed_in_the_middle_of_a_prompt_starts_again(dev, server, pla
         process.wait()
         with pytest.raises(OSError):
             client.request("/queue")
-    with started(dev, server.base) as (client, _):
+    with started(server.base) as (client, _):
         graph = KolorsGraph()
         assert torch.equal(client.latent(graph, graph.sample()), plain)
         graph = KolorsGraph()

@@ -10,6 +10,7 @@ import pytest
 import servers
 import torch
 from client import UNET, VAE, Graph, KolorsGraph, PromptError, distance
+from comfyui_kolors.devtools.folders import link_pack
 from safetensors.torch import save_file
 
 pytestmark = pytest.mark.host
@@ -18,15 +19,15 @@ SDXL = "sdxl-random-unet.safetensors"
 
 
 @pytest.fixture(scope="module")
-def without(dev, server, tmp_path_factory):
+def without(server, tmp_path_factory):
     """The shared server's twin without this pack, over the same files."""
     base = tmp_path_factory.mktemp("without")
     for folder in ("models", "input", "output"):
         (server.base / folder).mkdir(exist_ok=True)
-        dev.link_pack(base / folder, server.base / folder)
+        link_pack(base / folder, server.base / folder)
     file = server.base / "models" / "diffusion_models" / SDXL
     write_sdxl(file)
-    with servers.running(dev, base, servers.OTHER_PACKS) as client:
+    with servers.running(base, servers.OTHER_PACKS) as client:
         yield client
     file.unlink()
 
