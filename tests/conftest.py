@@ -123,6 +123,15 @@ def tokenizer_file() -> Path:
 
 
 @pytest.fixture(scope="session")
+def mappings() -> types.SimpleNamespace:
+    """The nodes as ComfyUI sees them."""
+    files = importlib.import_module(f"{ALIAS}.kolors_core.host.model_files")
+    files.register()  # as the pack's __init__ does first
+    module = importlib.import_module(f"{ALIAS}.nodes")
+    return types.SimpleNamespace(classes=module.NODE_CLASS_MAPPINGS, titles=module.NODE_DISPLAY_NAME_MAPPINGS)
+
+
+@pytest.fixture(scope="session")
 def models(tmp_path_factory) -> Path:
     """A models folder with the tiny random Kolors; shared, so a test that adds files gives them names of its own."""
     from comfyui_kolors.demo import random_models

@@ -20,10 +20,10 @@ PYTHON = Path(sys.executable)
 
 def test_hosts_takes_folders_and_hands_the_rest_to_pytest():
     args = parse(
-        ["hosts", "--comfyui", "a", "b", "--", "tests/host", "-k", "x and y", "tests/test_contract.py::test_z"]
+        ["hosts", "--comfyui", "a", "b", "--", "tests/host", "-k", "x and y", "tests/test_repository.py::test_z"]
     )
     assert args.comfyui == [Path("a"), Path("b")] and args.command.run is run_hosts and not args.again
-    suites = ["tests/host", "tests/test_contract.py::test_z"]
+    suites = ["tests/host", "tests/test_repository.py::test_z"]
     assert split_words(args.rest, ROOT) == (suites, ["-k", "x and y"])
     assert split_words(["-x"], ROOT) == (["tests/server", "tests/host"], ["-x"])
     with pytest.raises(SystemExit):
