@@ -36,7 +36,7 @@ def test_a_record_names_the_way_that_the_host_was_started(monkeypatch):
     ("flags", "message"), [("--no-such-option", "unrecognized arguments"), ("--cpu --novram", "not allowed with")]
 )
 def test_the_tests_refuse_options_that_the_host_does_not_know(flags, message):
-    command = [PYTHON, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", "tests/test_contract.py"]
+    command = [PYTHON, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", "tests/test_repository.py"]
     done = subprocess.run(
         command, cwd=ROOT, env={**os.environ, "KOLORS_HOST_FLAGS": flags}, capture_output=True, text=True
     )
