@@ -39,7 +39,7 @@ def run_test(args: argparse.Namespace) -> int:
         "tests with a server": [*pytest, *(f"tests/{name}" for name in WITH_SERVER)],
         "other tests": [*pytest, *(parallel(workers) if workers > 1 else []), *others],
     }
-    return max(lint_unless_given(args, setup.python), run_side_by_side(halves, prepare.pytest_environment(setup)))
+    return lint_and_test(args, setup.python, halves, prepare.pytest_environment(setup))
 
 
 def run_quick(args: argparse.Namespace) -> int:
@@ -48,13 +48,16 @@ def run_quick(args: argparse.Namespace) -> int:
     command = [python, "-m", "pytest", "-m", QUICK, *parallel(cores()), *colour()]
     command += [*args.rest, *([] if names_a_test(args.rest) else folders_of_tests(leave_out=WITH_HOST))]
     environment = {name: value for name, value in os.environ.items() if name != "COMFYUI_PATH"}
-    tests = {"quick tests": command}
-    return max(lint_unless_given(args, python), run_side_by_side(tests, {**environment, "PYTHONUTF8": "1"}))
+    return lint_and_test(args, python, {"quick tests": command}, {**environment, "PYTHONUTF8": "1"})
 
 
-def lint_unless_given(args: argparse.Namespace, python: Path) -> int:
-    """The tools' exit code. An interpreter that is given needs to have none of them."""
-    return 0 if args.python else lint(python)
+def lint_and_test(args: argparse.Namespace, python: Path, tests: dict[str, list], environment: dict[str, str]) -> int:
+    """Runs both, whatever the first says. An interpreter that is given needs to have none of the linters."""
+    style = 0 if args.python else lint(python)
+    outcome = run_side_by_side(tests, environment)
+    if style:
+        print("Style, types or spelling: FAILED, see the beginning, or run python3 dev.py lint")
+    return max(style, outcome)
 
 
 def folders_of_tests(leave_out: tuple[str, ...]) -> list[str]:

@@ -78,9 +78,10 @@ def test_on_more_cores_the_tests_without_a_server_have_several_processes(run, mo
 
 @pytest.mark.parametrize(("lint", "tests", "code"), [(0, 0, 0), (1, 0, 1), (0, 1, 1), (1, 2, 2)])
 @pytest.mark.parametrize("quick", [[], ["--quick"]])
-def test_a_fault_of_style_and_one_of_a_test_are_both_a_failure(run, quick, lint, tests, code):
+def test_a_fault_of_style_and_one_of_a_test_are_both_a_failure(run, capsys, quick, lint, tests, code):
     run.update(lint=lint, tests=tests)
     assert main(["test", *quick]) == code and run["commands"]
+    assert ("Style, types or spelling: FAILED" in capsys.readouterr().out) == bool(lint)
 
 
 def test_an_interpreter_that_is_given_needs_no_linter(run):
