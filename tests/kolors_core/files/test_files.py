@@ -9,7 +9,7 @@ import zipfile
 import pytest
 import torch
 from comfyui_kolors.kolors_core.errors import KolorsError
-from comfyui_kolors.kolors_core.files import check_tensors, read_config, read_state_dict
+from comfyui_kolors.kolors_core.files import check_size, check_tensors, read_config, read_state_dict
 from safetensors.torch import save, save_file
 
 TENSORS = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4, dtype=torch.float16)}
@@ -203,6 +203,26 @@ def test_a_number_that_stands_for_a_terabyte_is_refused(tmp_path, zipped):
         read_state_dict(tmp_path / "a.bin")
 
 
+def test_tensors_may_take_four_times_a_files_size_and_no_more(tmp_path):
+    """A tied embedding lies in a file once and counts twice."""
+    (tmp_path / "a.bin").write_bytes(bytes(1000))
+    check_size(4000, tmp_path / "a.bin")
+    with pytest.raises(KolorsError, match=r"a\.bin in \S+ has 1,000 bytes, but its tensors would take 4,001\."):
+        check_size(4001, tmp_path / "a.bin")
+
+
+@pytest.mark.parametrize(("times", "fits"), [(3, True), (5, False)])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_tensor_under_several_names_counts_under_each(tmp_path, zipped, times, fits):
+    tied = torch.randn(10_000)  # beside which the rest of the file is small
+    torch.save(dict.fromkeys("abcde"[:times], tied), tmp_path / "a.bin", _use_new_zipfile_serialization=zipped)
+    if fits:
+        assert all(torch.equal(tensor, tied) for tensor in read_state_dict(tmp_path / "a.bin")[0].values())
+    else:
+        with pytest.raises(KolorsError, match=r"but its tensors would take 200,000\."):
+            read_state_dict(tmp_path / "a.bin")
+
+
 @pytest.mark.parametrize(
     "nest", [b"N" + b"\x85" * 200_000, b"N" * 200_001 + b"\x86" * 200_000, b"N" + b"N\x86" * 200_000]
 )
@@ -222,12 +242,6 @@ def test_tuples_deeper_than_the_stack_are_refused_before_they_are_read(tmp_path,
             (tmp_path / "a.bin").write_bytes((tmp_path / "plain.bin").read_bytes()[: plain.tell()] + content)
     with pytest.raises(KolorsError, match="holds more than tensors"):
         read_state_dict(tmp_path / "a.bin")
-
-
-def test_tied_tensors_are_read(tmp_path):
-    tied = torch.randn(100, 100)
-    torch.save({"a": tied, "b": tied}, tmp_path / "a.bin")
-    assert all(torch.equal(tensor, tied) for tensor in read_state_dict(tmp_path / "a.bin")[0].values())
 
 
 @pytest.mark.parametrize("tensor", [torch.eye(3).to_sparse(), torch.zeros(2, device="meta")], ids=["sparse", "meta"])
