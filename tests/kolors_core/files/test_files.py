@@ -186,11 +186,19 @@ def test_a_compressed_torch_file_is_refused_before_it_is_unpacked(tmp_path):
     assert_read(tmp_path / "plain.bin")
 
 
-@pytest.mark.parametrize("value", [bytearray(9), b"text"], ids=["bytearray", "bytes"])
 @pytest.mark.parametrize("zipped", [True, False])
-def test_a_pickle_of_bytes_is_refused_before_it_is_read(tmp_path, value, zipped):
+@pytest.mark.parametrize("name", ["a.ckpt", "a.safetensors"])
+def test_a_checkpoint_with_a_hash_beside_its_weights_is_read(tmp_path, name, zipped):
+    """It was taken for a pickle that holds more than tensors, for the hash is bytes."""
+    content = {"state_dict": TENSORS, "hash": b"abc"}
+    torch.save(content, tmp_path / name, _use_new_zipfile_serialization=zipped)
+    assert_read(tmp_path / name)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_of_a_bytearray_is_refused_before_it_is_read(tmp_path, zipped):
     """torch reads bytearray(n) from a few bytes, of any n, and fills the memory with zeros."""
-    torch.save({**TENSORS, "x": value}, tmp_path / "a.bin", _use_new_zipfile_serialization=zipped)
+    torch.save({**TENSORS, "x": bytearray(9)}, tmp_path / "a.bin", _use_new_zipfile_serialization=zipped)
     with pytest.raises(KolorsError, match=r"holds more than tensors. It was not executed"):
         read_state_dict(tmp_path / "a.bin")
 

@@ -48,6 +48,22 @@ def test_an_array_of_zeros_is_one(danger, zipped):
     assert danger(TENSORS | {"bytearray": "bytearray", "x": "builtins bytearray"}, zipped) is None  # only its name
 
 
+@zipped
+def test_bytes_that_lie_in_the_file_are_none(danger, zipped):
+    """Protocol 2, which torch writes, has no bytes: it writes a text and how to encode it."""
+    assert danger({"state_dict": TENSORS, "hash": b"abc", "all": bytes(range(256)), "again": b"abd"}, zipped) is None
+
+
+def test_bytes_made_of_one_text_again_and_again_are_one(tmp_path):
+    """A few bytes each that refer to the same text: fifty times a thousand of two thousand here."""
+    text = b"X" + (1000).to_bytes(4, "little") + b"x" * 1000 + b"q\x01"
+    again = b"c_codecs\nencode\nh\x01h\x02\x86R" * 50
+    content = b"\x80\x02" + text + b"X\x06\x00\x00\x00latin1q\x02}X\x01\x00\x00\x00a](" + again + b"es."
+    assert [len(part) for part in pickle.loads(content)["a"]] == [1000] * 50
+    (tmp_path / "a.bin").write_bytes(content)
+    assert find_danger(tmp_path / "a.bin") == MORE_THAN_TENSORS
+
+
 def nested(depth):
     """Tuples in tuples, so many."""
     value = 1
