@@ -26,7 +26,7 @@ TORCH = re.compile(rb"PK\x03\x04|\x80")  # how a torch file begins
 DEPTH = 100  # dots in the name of a part; published files have few
 SHARED = 4  # times a file's size that its tensors may take; a tied embedding lies in it once and counts twice
 DEEPEST = 100  # tuples in tuples; torch's own are three deep
-ENCODED = 1 << 20  # characters of text that a file may turn into bytes; repeated often, a short one fills the memory
+MORE_THAN_TENSORS = "is a pickle that holds more than tensors. It was not executed. Expected plain weights"
 LEGACY_PICKLES = 5  # of a file that is not zipped: number, version, machine, content, names of the storages
 TEXTS = ("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "STRING", "BINSTRING", "SHORT_BINSTRING")
 SLICE, MARK = pickletools.stackslice, pickletools.markobject
@@ -151,13 +151,14 @@ def find_danger(path: Path) -> str | None:
 
 def _judge(file: BinaryIO) -> str | None:
     """The same for the next pickle of an open file, which is read up to its end."""
-    encoded = 0
+    start, encoded = file.tell(), 0
     for code, taken, thing in _walk(file):
         if code.name == "REDUCE" and taken[0].name.endswith(" encode"):  # bytes, as older protocols write them
             encoded += taken[1].text
-        if thing.name.endswith(" bytearray") or thing.depth > DEEPEST or encoded > ENCODED:
-            return "is a pickle that holds more than tensors. It was not executed. Expected plain weights"
-    return None
+        if thing.name.endswith(" bytearray") or thing.depth > DEEPEST:
+            return MORE_THAN_TENSORS
+    # A text that stands in the file once can be made into bytes again and again, until they fill the memory.
+    return MORE_THAN_TENSORS if encoded > file.tell() - start else None
 
 
 def _walk(file: BinaryIO) -> Iterator[tuple[pickletools.OpcodeInfo, list[Thing], Thing]]:

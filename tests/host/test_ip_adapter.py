@@ -445,6 +445,36 @@ def test_another_unets_adapter_is_named(host, model, tower, tmp_path):
     tokens = host.ip_adapter.encode_images(wide, tower, picture())
     with pytest.raises(KolorsError, match=r"wide.safetensors .* tokens of width 256; .* reads width 128"):
         apply(host, model, wide, tokens, 1.0, 0.0, 1.0)
+    save_file(random_ip_adapter(Sizes(channels=(32, 64, 128)), TOWER["hidden_size"]), tmp_path / "channels.safetensors")
+    channels = host.ip_adapter.load_ip_adapter(tmp_path / "channels.safetensors")
+    tokens = host.ip_adapter.encode_images(channels, tower, picture())
+    with pytest.raises(
+        KolorsError, match=r"channels.safetensors .*\(widths 64 to 128\).*\(widths 64 to 64\).* belongs to this"
+    ):
+        apply(host, model, channels, tokens, 1.0, 0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "image_proj.latents",
+        "image_proj.proj_in.weight",
+        "image_proj.proj_out.weight",
+        "image_proj.norm_out.bias",
+        "image_proj.layers.0.0.to_q.weight",
+        "image_proj.layers.2.1.3.weight",
+        "ip_adapter.1.to_k_ip.weight",
+        "ip_adapter.7.to_v_ip.weight",
+        "ip_adapter.33.to_k_ip.weight",
+    ],
+)
+def test_an_adapter_without_one_tensor_is_named_incomplete(host, tmp_path, key):
+    tensors = random_ip_adapter(TINY, TOWER["hidden_size"])
+    del tensors[key]
+    save_file(tensors, tmp_path / "incomplete.safetensors")
+    with pytest.raises(KolorsError, match=rf"incomplete\.safetensors in .* an incomplete IP-Adapter.*{key}") as error:
+        host.ip_adapter.load_ip_adapter(tmp_path / "incomplete.safetensors")
+    assert "missing" in str(error.value) and "Download it again" in str(error.value)
 
 
 def test_a_tower_of_another_size_is_named(host, adapter, tmp_path):

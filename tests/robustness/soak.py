@@ -8,6 +8,7 @@ from random import Random
 
 import numpy
 import torch
+import vision_tower
 from client import ENCODER, UNET, Client, Graph, KolorsGraph, Link, PromptError, messages
 from comfyui_kolors.demo.random_models import (
     TINY,
@@ -23,7 +24,6 @@ from loras import random_pairs, written
 from safetensors.torch import load_file, save_file
 
 WATCH_EVERY = 10  # prompts
-TOWER_WIDTH = 64
 OTHER, INPAINTING, CONTROL, SDXL, CONTROL_LORA = (
     f"soak-{name}.safetensors" for name in ("other", "inpainting", "control", "sdxl", "control-lora")
 )
@@ -47,7 +47,7 @@ class SoakGraph(KolorsGraph):
 
     def adapted(self, node: str, adapter: str, **changes) -> Link:
         inputs = {"model": self.model, "ipadapter": self.add("KolorsIPAdapterLoader", ipadapter_name=adapter)}
-        inputs |= {"clip_vision": self.add("KolorsTestSmallTower"), "image": self.hint()}
+        inputs |= {"clip_vision": self.add("KolorsTestTower"), "image": self.hint()}
         return self.add(node, **inputs, weight=0.8, start_at=0.0, end_at=0.9, **changes)
 
     def encoder(self, weight_dtype: str) -> Link:
@@ -183,7 +183,7 @@ KINDS: tuple[Callable[[SoakGraph, int], Link], ...] = (
     sdxl_control_net, control_lora, lora, inpainting, image_to_image, checkpoint, stock_checkpoint, merged,
     int4_encoder, int8_encoder, fp8_unet, saved_prompt, batch, damaged_file, wrong_width, interrupted,
 )  # fmt: skip
-FAILING = {damaged_file: "damaged safetensors", wrong_width: "expects text states", interrupted: "interrupted"}
+FAILING = {damaged_file: "damaged safetensors", wrong_width: "needs text embeddings", interrupted: "interrupted"}
 
 
 def write_files(server: Client) -> None:
@@ -201,8 +201,8 @@ def write_files(server: Client) -> None:
     sdxl = random_control_net(TINY, label_width=2816).state_dict()
     save_file(sdxl, models / "controlnet" / SDXL)
     save_file(random_control_lora(to_sd_names(dict(sdxl))), models / "controlnet" / CONTROL_LORA)
-    save_file(random_ip_adapter(TINY, TOWER_WIDTH), models / "ipadapter" / PLUS)
-    torch.save(nested(random_face_adapter(TINY, TOWER_WIDTH)), models / "ipadapter" / FACE)
+    save_file(random_ip_adapter(TINY, vision_tower.SMALL_WIDTH), models / "ipadapter" / PLUS)
+    torch.save(nested(random_face_adapter(TINY, vision_tower.SMALL_WIDTH)), models / "ipadapter" / FACE)
     pairs = random_pairs(random_unet(TINY))
     save_file(written(pairs, "unet.{}".format, ".lora_A.weight", ".lora_B.weight"), models / "loras" / LORA)
     tokenizer = load_file(models / "text_encoders" / ENCODER)["spiece_model"]

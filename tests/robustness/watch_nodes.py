@@ -1,23 +1,13 @@
-"""Nodes of the soak test's server: one that counts what the process holds, and a vision tower that takes no seconds."""
+"""A node of the soak test's server, which counts what the process holds."""
 
 from __future__ import annotations
 
 import gc
-import json
-import tempfile
-from pathlib import Path
 
-import comfy.clip_vision
 import comfy.model_management
 import comfy.model_patcher
 import psutil
 import torch
-
-TOWER = {
-    "model_type": "clip_vision_model", "hidden_act": "quick_gelu", "hidden_size": 64, "image_size": 336,
-    "intermediate_size": 128, "num_attention_heads": 1, "num_channels": 3, "num_hidden_layers": 2, "patch_size": 112,
-    "projection_dim": 32,
-}  # fmt: skip
 
 
 class KolorsTestWatch:
@@ -49,24 +39,4 @@ class KolorsTestWatch:
         return {"ui": {"figures": [figures]}}
 
 
-class KolorsTestSmallTower:
-    """A CLIP_VISION of random weights that sees 336 pixels, as a Kolors adapter's does."""
-
-    CATEGORY, FUNCTION, RETURN_TYPES = "Kolors/tests", "make", ("CLIP_VISION",)
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {}}
-
-    def make(self):
-        with tempfile.TemporaryDirectory() as folder:
-            config = Path(folder, "tower.json")
-            config.write_text(json.dumps(TOWER))
-            tower = comfy.clip_vision.ClipVisionModel(str(config))
-        generator = torch.Generator().manual_seed(0)
-        weights = {key: tensor.shape for key, tensor in tower.get_sd().items()}
-        tower.load_sd({key: torch.randn(shape, generator=generator) * 0.1 for key, shape in weights.items()})
-        return (tower,)
-
-
-NODE_CLASS_MAPPINGS = {node.__name__: node for node in (KolorsTestWatch, KolorsTestSmallTower)}
+NODE_CLASS_MAPPINGS = {KolorsTestWatch.__name__: KolorsTestWatch}

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import zipfile
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -17,13 +16,13 @@ import sentencepiece
 import torch
 from client import ENCODER, UNET, KolorsGraph, PromptError
 from comfyui_kolors.demo import random_models
+from other_models import SOURCES, CreateFile, kl_vae, lora
 from PIL import Image
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 
 pytestmark = [pytest.mark.host, pytest.mark.usefixtures("goes_on")]
 
 PIECES = 480  # of the tiny tokenizer
-SOURCES = "huggingface.co, hf-mirror.com or modelscope.cn"
 
 Tensors = dict[str, torch.Tensor]
 
@@ -68,23 +67,6 @@ class Loader:
 UNET_LOADER = Loader("KolorsUNETLoader", "unet_name", "diffusion_models")
 ENCODER_LOADER = Loader("KolorsChatGLM3Loader", "text_encoder_name", "text_encoders")
 CHECKPOINT_LOADER = Loader("KolorsCheckpointLoader", "ckpt_name", "checkpoints")
-
-
-@pytest.fixture
-def put(server) -> Iterator[Callable[..., Path]]:
-    """Writes files into the models folder, and removes them after the test."""
-    paths = []
-
-    def write(loader: Loader, name: str, content: bytes | Tensors) -> Path:
-        path = loader.place(server, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        paths.append(path)
-        path.write_bytes(content if isinstance(content, bytes) else save(content))
-        return path
-
-    yield write
-    for path in paths:
-        path.unlink(missing_ok=True)
 
 
 def good_unet() -> Tensors:
@@ -135,27 +117,6 @@ def sd15_checkpoint() -> Tensors:
     }
 
 
-def kl_vae() -> Tensors:
-    """The names of the SDXL VAE in diffusers' layout."""
-    return {
-        "encoder.conv_in.weight": torch.zeros(8, 3, 3, 3),
-        "encoder.down_blocks.0.resnets.0.conv1.weight": torch.zeros(8, 8, 3, 3),
-        "decoder.conv_in.weight": torch.zeros(8, 4, 3, 3),
-        "quant_conv.weight": torch.zeros(8, 8, 1, 1),
-    }
-
-
-def lora(style: str) -> Tensors:
-    layer = "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
-    names = {
-        "diffusers": (f"unet.{layer}.lora.down.weight", f"unet.{layer}.lora.up.weight"),
-        "peft": (f"unet.{layer}.lora_A.weight", f"unet.{layer}.lora_B.weight"),
-        "kohya": tuple(f"lora_unet_{layer.replace('.', '_')}.lora_{part}.weight" for part in ("down", "up")),
-    }
-    down, up = names[style]
-    return {down: torch.zeros(4, 64), up: torch.zeros(64, 4)}
-
-
 OTHER_MODELS = {
     "SDXL UNet": (UNET_LOADER, sdxl_unet, ["a UNet of SDXL", "2048", "Expected a Kolors UNet", "Get unet/"]),
     "SD1.5 checkpoint as UNet": (
@@ -182,7 +143,7 @@ OTHER_MODELS = {
 @pytest.mark.parametrize("case", OTHER_MODELS)
 def test_another_model_is_named(server, put, case):
     loader, make, words = OTHER_MODELS[case]
-    message = loader.refuse(server, put(loader, "another-model.safetensors", make()))
+    message = loader.refuse(server, put(loader.folder, "another-model.safetensors", make()))
     assert [word for word in words if word not in message] == [], message
     assert "Use the" in message or SOURCES in message
 
@@ -213,18 +174,8 @@ NO_MODELS = {
 @pytest.mark.parametrize("case", NO_MODELS)
 def test_what_is_no_model_is_named(server, put, loader, case):
     content, words = NO_MODELS[case]
-    message = loader.refuse(server, put(loader, "no-model.safetensors", content))
+    message = loader.refuse(server, put(loader.folder, "no-model.safetensors", content))
     assert [word for word in words if word not in message] == [], message
-
-
-class CreateFile:
-    """Unpickled by a loader that executes what it reads, this creates a file."""
-
-    def __init__(self, canary: Path):
-        self.canary = canary
-
-    def __reduce__(self):
-        return Path.touch, (self.canary,)
 
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zipped", "bare"])
@@ -240,7 +191,7 @@ def test_pickle_with_code_is_named_and_not_executed(server, put, tmp_path, loade
         {"conv_in.weight": torch.zeros(2), "code": CreateFile(canary)}, file, _use_new_zipfile_serialization=zipped
     )
     assert zipfile.is_zipfile(file) is zipped
-    message = loader.refuse(server, put(loader, name, file.read_bytes()))
+    message = loader.refuse(server, put(loader.folder, name, file.read_bytes()))
     for word in ("a pickle that wants to run code", "was not executed", "Use the .safetensors file"):
         assert word in message
     assert not canary.exists()
@@ -256,7 +207,7 @@ def test_pickle_with_code_is_named_and_not_executed(server, put, tmp_path, loade
 )
 def test_truncated_file_is_named_with_both_sizes(server, put, loader, source):
     whole = loader.place(server, source).read_bytes()
-    message = loader.refuse(server, put(loader, "truncated.safetensors", whole[: len(whole) // 2]))
+    message = loader.refuse(server, put(loader.folder, "truncated.safetensors", whole[: len(whole) // 2]))
     for word in ("damaged safetensors", f"{len(whole) // 2:,}", f"{len(whole):,}", "Download it again"):
         assert word in message
 
@@ -275,11 +226,18 @@ def test_truncated_file_is_named_with_both_sizes(server, put, loader, source):
         "conv_norm_out.weight",
     ],
 )
-@pytest.mark.parametrize("loader", [UNET_LOADER, CHECKPOINT_LOADER], ids=lambda loader: loader.node)
-def test_unet_without_one_tensor_is_named_incomplete(server, put, loader, key):
+def test_unet_without_one_tensor_is_named_incomplete(server, put, key):
+    refuse_incomplete(server, put, UNET_LOADER, key)
+
+
+def test_checkpoint_without_one_tensor_is_named_incomplete(server, put):
+    refuse_incomplete(server, put, CHECKPOINT_LOADER, "mid_block.attentions.0.proj_in.weight")
+
+
+def refuse_incomplete(server, put, loader: Loader, key: str) -> None:
     unet = good_unet()
     del unet[key]
-    message = loader.refuse(server, put(loader, "incomplete.safetensors", unet))
+    message = loader.refuse(server, put(loader.folder, "incomplete.safetensors", unet))
     for word in ("an incomplete Kolors UNet", "Download it again"):
         assert word in message, message
 
@@ -287,7 +245,7 @@ def test_unet_without_one_tensor_is_named_incomplete(server, put, loader, key):
 @pytest.mark.parametrize("layer", [0, 1])
 def test_encoder_without_one_layer_is_named_incomplete(server, put, layer):
     encoder = {key: value for key, value in good_encoder().items() if not key.startswith(f"encoder.layers.{layer}.")}
-    path = put(ENCODER_LOADER, "incomplete.safetensors", with_tokenizer(server, encoder))
+    path = put(ENCODER_LOADER.folder, "incomplete.safetensors", with_tokenizer(server, encoder))
     message = ENCODER_LOADER.refuse(server, path)
     for word in ("an incomplete ChatGLM3 text encoder", f"encoder.layers.{layer}.", "missing", "Download it again"):
         assert word in message, message
@@ -298,10 +256,10 @@ def test_one_shard_of_an_encoder_is_named_incomplete(server, put, shard):
     """The layers of the first shard have no gap, but the config.json beside it counts more of them."""
     rest = ("encoder.layers.2.", "encoder.final_layernorm.", "output_layer.")
     encoder = {key: value for key, value in good_encoder().items() if key.startswith(rest) is (shard == 2)}
-    put(ENCODER_LOADER, "sharded/config.json", json.dumps({"num_layers": 3, "kv_channels": 16}).encode())
-    put(ENCODER_LOADER, "sharded/tokenizer.model", random_models.random_tokenizer())
+    put(ENCODER_LOADER.folder, "sharded/config.json", json.dumps({"num_layers": 3, "kv_channels": 16}).encode())
+    put(ENCODER_LOADER.folder, "sharded/tokenizer.model", random_models.random_tokenizer())
     message = ENCODER_LOADER.refuse(
-        server, put(ENCODER_LOADER, f"sharded/model-0000{shard}-of-00002.safetensors", encoder)
+        server, put(ENCODER_LOADER.folder, f"sharded/model-0000{shard}-of-00002.safetensors", encoder)
     )
     assert re.search("incomplete|part of", message), message
 
@@ -311,7 +269,7 @@ def test_one_shard_of_an_encoder_is_named_incomplete(server, put, shard):
 
 def test_encoder_of_another_width_is_named_by_the_sampler(server, put):
     sizes = random_models.Sizes(hidden=32, head_dim=16, groups=1)
-    put(ENCODER_LOADER, "narrow.safetensors", with_tokenizer(server, good_encoder(sizes)))
+    put(ENCODER_LOADER.folder, "narrow.safetensors", with_tokenizer(server, good_encoder(sizes)))
     with pytest.raises(PromptError) as failure:
         ENCODER_LOADER.load(server, "narrow.safetensors")
     assert (failure.value.kind, failure.value.node) == ("KolorsError", "KSampler")
@@ -321,16 +279,18 @@ def test_encoder_of_another_width_is_named_by_the_sampler(server, put):
 
 
 def test_missing_tokenizer_is_named(server, put):
-    message = ENCODER_LOADER.refuse(server, put(ENCODER_LOADER, "no-tokenizer.safetensors", good_encoder()))
+    message = ENCODER_LOADER.refuse(server, put(ENCODER_LOADER.folder, "no-tokenizer.safetensors", good_encoder()))
     for word in ("No tokenizer", "Put tokenizer.model (1,018,370 bytes) beside it", "Get text_encoder/", SOURCES):
         assert word in message
 
 
 def test_tokenizer_of_another_vocabulary_is_named(server, put):
     path = put(
-        ENCODER_LOADER, "other-vocabulary/encoder.safetensors", random_models.random_chatglm3(random_models.TINY, 1000)
+        ENCODER_LOADER.folder,
+        "other-vocabulary/encoder.safetensors",
+        random_models.random_chatglm3(random_models.TINY, 1000),
     )
-    tokenizer = put(ENCODER_LOADER, "other-vocabulary/tokenizer.model", random_models.random_tokenizer())
+    tokenizer = put(ENCODER_LOADER.folder, "other-vocabulary/tokenizer.model", random_models.random_tokenizer())
     message = ENCODER_LOADER.refuse(server, path)
     tokens = sentencepiece.SentencePieceProcessor(model_file=str(tokenizer)).vocab_size() + 9
     for word in ("No tokenizer", f"{tokens} tokens", "1,024", "Put tokenizer.model", SOURCES):
@@ -340,15 +300,15 @@ def test_tokenizer_of_another_vocabulary_is_named(server, put):
 
 def test_tokenizer_beside_the_encoder_is_taken(server, put):
     """The counterpart of the two tests above: the same encoder with its own tokenizer loads."""
-    put(ENCODER_LOADER, "with-tokenizer/encoder.safetensors", good_encoder())
-    put(ENCODER_LOADER, "with-tokenizer/tokenizer.model", random_models.random_tokenizer())
+    put(ENCODER_LOADER.folder, "with-tokenizer/encoder.safetensors", good_encoder())
+    put(ENCODER_LOADER.folder, "with-tokenizer/tokenizer.model", random_models.random_tokenizer())
     ENCODER_LOADER.load(server, "with-tokenizer/encoder.safetensors")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="symbolic links need a privilege on Windows")
 @pytest.mark.parametrize("loader", [UNET_LOADER, ENCODER_LOADER, CHECKPOINT_LOADER], ids=lambda loader: loader.node)
 def test_link_that_leads_nowhere_is_a_missing_file(server, put, tmp_path, loader):
-    path = put(loader, "link.safetensors", b"")
+    path = put(loader.folder, "link.safetensors", b"")
     path.unlink()
     path.symlink_to(tmp_path / "moved-away.safetensors")
     message = loader.refuse(server, path, "FileNotFoundError")

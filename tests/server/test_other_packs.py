@@ -119,7 +119,7 @@ class BothGraph(KolorsGraph):
 
     def __init__(self):
         super().__init__()
-        self.tower = self.add("KolorsTestTower", clip_vision=self.add("CLIPVisionLoader", clip_name=TOWER))
+        self.tower = self.add("KolorsTestMemory", clip_vision=self.add("CLIPVisionLoader", clip_name=TOWER))
 
     def picture(self, name: str) -> Link:
         return self.add("LoadImage", image=f"{name}.png")

@@ -18,10 +18,9 @@ from comfyui_kolors.devtools.progress import Progress
 pytestmark = pytest.mark.host
 
 ROOT = Path(__file__).resolve().parents[2]
+LITTLE_CACHE = ("--cache-lru", "1")
 FLAGS = (
-    ("--cache-none",),
-    ("--cache-lru", "1"),
-    ("--disable-smart-memory",),
+    ("--cache-none", "--disable-smart-memory"),
     pytest.param(("--lowvram",), marks=pytest.mark.gpu),  # the host takes it or --cpu
     pytest.param(("--novram",), marks=pytest.mark.gpu),
 )
@@ -51,18 +50,24 @@ def test_a_server_with_little_memory_or_cache_gives_the_same_bytes(server, flags
     graph = OnOneDevice()
     expected = server.latent(graph, graph.sample())
     with started(server.base, *flags) as (client, _):
-        for turn in range(3):
-            graph = OnOneDevice()
-            if turn == 1:  # a bad prompt between two good ones
-                with pytest.raises(PromptError, match="needs text embeddings of width 64"):
-                    wrong = graph.add("KolorsTestWidths", width=2048, pooled_width=1280)
-                    client.latent(graph, graph.sample(wrong))
-                client.free()
-            else:
-                assert torch.equal(client.latent(graph, graph.sample()), expected)
+        check_good_bad_good(client, OnOneDevice, expected)
+
+
+def check_good_bad_good(client, graph_of: type[KolorsGraph], expected: torch.Tensor) -> None:
+    """A bad prompt between two good ones, which both give what is expected."""
+    for good in (True, False, True):
+        graph = graph_of()
+        if good:
+            assert torch.equal(client.latent(graph, graph.sample()), expected)
+        else:
+            with pytest.raises(PromptError, match="needs text embeddings of width 64"):
+                wrong = graph.add("KolorsTestWidths", width=2048, pooled_width=1280)
+                client.latent(graph, graph.sample(wrong))
+            client.free()
 
 
 def test_a_server_killed_in_the_middle_of_a_prompt_starts_again(server, plain):
+    """With a smaller cache than before, which changes nothing either."""
     conditionings = server.base / "output" / "conditioning"
     with started(server.base) as (client, process):
         graph = KolorsGraph()
@@ -78,9 +83,8 @@ def test_a_server_killed_in_the_middle_of_a_prompt_starts_again(server, plain):
         process.wait()
         with pytest.raises(OSError):
             client.request("/queue")
-    with started(server.base) as (client, _):
-        graph = KolorsGraph()
-        assert torch.equal(client.latent(graph, graph.sample()), plain)
+    with started(server.base, *LITTLE_CACHE) as (client, _):
+        check_good_bad_good(client, KolorsGraph, plain)
         graph = KolorsGraph()
         (saved,) = conditionings.glob("killed*")
         name = f"conditioning/{saved.name} [output]"

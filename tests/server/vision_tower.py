@@ -1,33 +1,39 @@
-"""A vision tower of the one shape that the stock loader knows, and nodes that only tests need.
+"""Vision towers, one of them of the one shape that the stock loader knows, and nodes that only tests need.
 
-The server of the tests loads this very file as a pack: tests/server/conftest.py copies it into custom_nodes. So it
-imports nothing of the pack and nothing of the tests.
+The servers of the tests load this very file as a pack: servers.py copies it into custom_nodes. So it imports nothing
+of the pack and nothing of the tests, and of the host only where a node runs.
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
+import json
+import tempfile
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-WIDTH, LAYERS, PATCH = 1024, 24, 14  # ViT-L/14; the stock loader tells 336 from 224 pixels by the position embedding
+WIDTH, LAYERS, PATCH, SIZE = 1024, 24, 14, 336  # ViT-L/14; the stock loader knows no smaller one
+SMALL_WIDTH = 64
+SMALL = {
+    "model_type": "clip_vision_model", "hidden_act": "quick_gelu", "hidden_size": SMALL_WIDTH, "image_size": SIZE,
+    "intermediate_size": 128, "num_attention_heads": 1, "num_channels": 3, "num_hidden_layers": 3, "patch_size": PATCH,
+    "projection_dim": 32,
+}  # fmt: skip
 
 
-def write_tower(path: Path, size: int = 336, scale: float = 1.0) -> None:
-    """Write clip-vit-large-patch14 for pictures of `size` pixels, fp16, 600 MB; 24 times the same random layer.
+def write_tower(path: Path) -> None:
+    """Write clip-vit-large-patch14-336, fp16, 600 MB; 24 times the same random layer.
 
-    scale: 0 makes zeros instead of random numbers, which is quicker.
+    A pass through it takes seconds: only for what has to load it by the stock node.
     """
     generator = torch.Generator().manual_seed(0)
 
     def normal(*shape: int, std: float) -> Tensor:
-        if not scale:
-            return torch.zeros(shape, dtype=torch.float16)
-        return (torch.randn(shape, generator=generator) * (std * scale)).half()
+        return (torch.randn(shape, generator=generator) * std).half()
 
     def norm(name: str) -> dict[str, Tensor]:
         return {f"{name}.weight": 1 + normal(WIDTH, std=0.1), f"{name}.bias": normal(WIDTH, std=0.1)}
@@ -43,7 +49,7 @@ def write_tower(path: Path, size: int = 336, scale: float = 1.0) -> None:
     tower |= {
         "embeddings.class_embedding": normal(WIDTH, std=1.0),
         "embeddings.patch_embedding.weight": normal(WIDTH, 3, PATCH, PATCH, std=0.05),
-        "embeddings.position_embedding.weight": normal((size // PATCH) ** 2 + 1, WIDTH, std=0.5),
+        "embeddings.position_embedding.weight": normal((SIZE // PATCH) ** 2 + 1, WIDTH, std=0.5),
     }
     for number in range(LAYERS):
         tower |= {f"encoder.layers.{number}.{name}": tensor.clone() for name, tensor in layer.items()}
@@ -56,7 +62,29 @@ def write_tower(path: Path, size: int = 336, scale: float = 1.0) -> None:
 
 
 class KolorsTestTower:
-    """A CLIP_VISION that remembers what it saw: a pass takes seconds here, and many tests show the same pictures."""
+    """A small CLIP_VISION of random weights that sees 336 pixels, as a Kolors adapter's does."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "Kolors/tests", "make", ("CLIP_VISION",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {}}
+
+    def make(self):
+        import comfy.clip_vision
+
+        with tempfile.TemporaryDirectory() as folder:
+            config = Path(folder, "tower.json")
+            config.write_text(json.dumps(SMALL))
+            tower = comfy.clip_vision.ClipVisionModel(str(config))
+        generator = torch.Generator().manual_seed(0)
+        shapes = {key: tensor.shape for key, tensor in tower.get_sd().items()}
+        tower.load_sd({key: torch.randn(shape, generator=generator) * 0.3 for key, shape in shapes.items()})
+        return (tower,)
+
+
+class KolorsTestMemory:
+    """A CLIP_VISION that remembers what it saw: a pass through the large one takes seconds, and pictures come again."""
 
     CATEGORY, FUNCTION, RETURN_TYPES = "Kolors/tests", "wrap", ("CLIP_VISION",)
     seen: dict[str, tuple] = {}
@@ -131,5 +159,5 @@ def face_embedding(seed: int, width: int = 512) -> Tensor:
     return torch.randn(1, width, generator=torch.Generator().manual_seed(seed))
 
 
-NODES = (KolorsTestTower, KolorsTestFace, KolorsTestConditioning, KolorsTestFaceAnalysis)
+NODES = (KolorsTestTower, KolorsTestMemory, KolorsTestFace, KolorsTestConditioning, KolorsTestFaceAnalysis)
 NODE_CLASS_MAPPINGS = {node.__name__: node for node in NODES}

@@ -1,4 +1,8 @@
-"""The tokenizer against the reference's, and the rules of weights, limits and padding."""
+"""The tokenizer against the reference's, and the rules of weights, limits and padding.
+
+What holds for any vocabulary is tested with a small one. The published file, which is not part of the repository, is
+needed only for what is said of it: the reference's ids, and its numbers.
+"""
 
 import os
 import random
@@ -38,23 +42,30 @@ def random_prompts(count: int, seed: int = 0) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def real(tokenizer_file):
-    return ChatGLM3Tokenizer.from_file(tokenizer_file)
+def small_file(tmp_path_factory):
+    file = tmp_path_factory.mktemp("tokenizer") / "tokenizer.model"
+    file.write_bytes(random_tokenizer())
+    return file
 
 
 @pytest.fixture(scope="module")
-def small():
-    return ChatGLM3Tokenizer(random_tokenizer())
+def small(small_file):
+    return ChatGLM3Tokenizer.from_file(small_file)
 
 
-def test_tokens_masks_and_positions_equal_the_reference(real, tokenizer_file):
+@pytest.fixture(scope="module", params=["small", "published"])
+def file(request):
+    return request.getfixturevalue({"small": "small_file", "published": "tokenizer_file"}[request.param])
+
+
+def test_tokens_masks_and_positions_equal_the_reference(file):
     from diffusers.pipelines.kolors.tokenizer import ChatGLMTokenizer
 
-    reference = ChatGLMTokenizer(str(tokenizer_file))
+    reference, ours = ChatGLMTokenizer(str(file)), ChatGLM3Tokenizer.from_file(file)
     prompts = EDGE_PROMPTS + random_prompts(600)
     for prompt in prompts:
         expected = reference(prompt, padding="max_length", max_length=256, truncation=True)
-        ids = real.encode(prompt).ids
+        ids = ours.encode(prompt).ids
         padding = 256 - len(ids)
         assert pad_left(ids, 256) == expected["input_ids"], prompt
         assert [0] * padding + [1] * len(ids) == expected["attention_mask"], prompt
@@ -62,23 +73,29 @@ def test_tokens_masks_and_positions_equal_the_reference(real, tokenizer_file):
     assert len(prompts) >= 500
 
 
-def test_special_tokens_follow_the_vocabulary(real):
-    assert [real.special_ids[token] for token in SPECIAL_TOKENS] == list(range(64789, 64798))
-    assert real.prefix == [64790, 64792]
-    assert real.vocab_size == 64798
+def test_special_tokens_follow_the_vocabulary(small):
+    assert small.pieces == small.processor.vocab_size() > 256
+    assert [small.special_ids[token] - small.pieces for token in SPECIAL_TOKENS] == list(range(9))
+    assert small.prefix == [small.pieces + 1, small.pieces + 3]
+    assert small.vocab_size == small.pieces + 9
+
+
+def test_the_published_vocabulary_has_its_numbers(tokenizer_file):
+    published = ChatGLM3Tokenizer.from_file(tokenizer_file)
+    assert [published.special_ids[token] for token in SPECIAL_TOKENS] == list(range(64789, 64798))
+    assert published.prefix == [64790, 64792]
+    assert published.fits(65024)
 
 
 @pytest.mark.parametrize("token", SPECIAL_TOKENS)
-def test_look_alikes_of_special_tokens_are_plain_text(real, token):
-    ids = real.encode(token).ids
-    assert ids[:2] == real.prefix
-    assert max(ids[2:]) < real.pieces
+def test_look_alikes_of_special_tokens_are_plain_text(small, token):
+    ids = small.encode(token).ids
+    assert ids[:2] == small.prefix
+    assert max(ids[2:]) < small.pieces
 
 
-@pytest.mark.parametrize("name", ["real", "small"])
-def test_a_weight_never_changes_the_tokens(name, request):
-    tokenizer = request.getfixturevalue(name)
-    chooser = random.Random(1)
+def test_a_weight_never_changes_the_tokens(file):
+    tokenizer, chooser = ChatGLM3Tokenizer.from_file(file), random.Random(1)
     for prompt in EDGE_PROMPTS + random_prompts(100, seed=1):
         cuts = sorted(chooser.randint(0, len(prompt)) for _ in range(2))
         segments = [(prompt[: cuts[0]], 1.0), (prompt[cuts[0] : cuts[1]], 1.3), (prompt[cuts[1] :], 0.7)]
@@ -89,13 +106,28 @@ def test_a_weight_never_changes_the_tokens(name, request):
         assert weighted.dropped == plain.dropped
 
 
-def test_a_weight_covers_its_words_and_nothing_else(real):
-    tokens = real.encode_weighted([("a red ", 1.0), ("cat", 1.3), (" and 一只", 1.0), ("龘", 0.5), ("狗", 1.0)])
-    by_piece = [(real.describe(token), weight) for token, weight in zip(tokens.ids, tokens.weights)]
-    assert by_piece[:2] == [("[gMASK]", 1.0), ("sop", 1.0)]
-    assert ("▁cat", 1.3) in by_piece
-    assert [weight for _, weight in by_piece].count(1.3) == 1
-    assert [piece for piece, weight in by_piece if weight == 0.5] == ["<0xE9>", "<0xBE>", "<0x98>"]
+def weigh(tokenizer, *segments):
+    """(piece, weight) of each token, the two of the prefix left out."""
+    tokens = tokenizer.encode_weighted(list(segments))
+    assert tokens.weights[:2] == [1.0, 1.0]
+    return [(tokenizer.describe(token), weight) for token, weight in zip(tokens.ids, tokens.weights)][2:]
+
+
+def test_a_weight_covers_its_words_and_nothing_else(small):
+    """Those of the three bytes of a character too, which no piece stands for."""
+    assert weigh(small, ("a red ", 1.0), ("cat", 1.3), (" and 一只", 1.0), ("龘", 0.5), ("狗", 1.0)) == [
+        *[("▁a", 1.0), ("▁red", 1.0), ("▁cat", 1.3), ("▁an", 1.0), ("d", 1.0), ("▁一只", 1.0)],
+        *[("<0xE9>", 0.5), ("<0xBE>", 0.5), ("<0x98>", 0.5)],
+        *[("<0xE7>", 1.0), ("<0x8B>", 1.0), ("<0x97>", 1.0)],
+    ]
+
+
+@pytest.mark.parametrize("last", [0.5, 1.0])
+def test_a_piece_takes_the_weight_of_its_last_character(small, last):
+    """▁apple and 红苹果 are one piece each, which begins with another weight than it ends with."""
+    assert weigh(small, ("a red appl", 1.3), ("e", last)) == [("▁a", 1.3), ("▁red", 1.3), ("▁apple", last)]
+    assert weigh(small, ("a red ", 1.0), ("appl", 1.3), ("e", last))[-1] == ("▁apple", last)
+    assert weigh(small, ("一只", 1.2), ("红", 1.3), ("苹", 1.4), ("果", last)) == [("▁一只", 1.2), ("红苹果", last)]
 
 
 @pytest.mark.parametrize("limit", [256, 512])
@@ -119,11 +151,11 @@ def test_decode_and_describe(small):
     assert small.describe(10**6) == ""
 
 
-def test_a_vocabulary_fits_only_its_own_embedding(small, real):
-    assert real.fits(65024)
-    assert not small.fits(65024)
-    assert not real.fits(512)
+def test_a_vocabulary_fits_only_its_own_embedding(small):
+    """ChatGLM rounds the table up, to a multiple of 256."""
     assert small.fits(512)
+    assert not small.fits(65024)
+    assert [small.fits(small.vocab_size + rows) for rows in (-1, 0, 255, 256)] == [False, True, True, False]
 
 
 def test_a_file_that_is_no_tokenizer_is_named():
