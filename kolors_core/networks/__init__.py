@@ -1,0 +1,9 @@
+"""The networks in plain torch, one a file.
+
+chatglm3        the text encoder
+tokenizer       SentencePiece with ChatGLM3's special tokens
+quantization    matrices in 8 or 4 bits
+ip_adapter      IP-Adapter Plus and FaceID Plus
+vision          what the vision encoder sees of an image
+padding         the equal tokens before a prompt
+"""
