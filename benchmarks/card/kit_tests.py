@@ -21,8 +21,8 @@ from collections import Counter
 from kit_common import OUT, ROOT, WORK, Report, left, say
 
 #: tests/server without what has nothing to do with the device (files, texts, migration), the most telling first.
-SERVER = "server_starts miniature stages models control_net ip_adapter lora text_encoder sampling sampler_bridge"
-SERVER += " stock_models prompts changed_files"
+SERVER = "server_starts miniature stages models control_net ip_adapter face_nodes lora text_encoder sampling"
+SERVER += " sampler_bridge stock_models prompts changed_files"
 
 
 def main() -> None:

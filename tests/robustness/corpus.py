@@ -107,7 +107,7 @@ class Readers:
         adapter = self.adapters.load_ip_adapter(path)
         faces = [torch.randn(1, 512)] * 2 if adapter.config.is_face else None
         tokens = self.adapters.encode_states(adapter, [self.picture] * 2, faces)
-        self.sample(self.adapters.apply(self.model, adapter, tokens, 1.0, 0.0, 1.0))
+        self.sample(self.adapters.apply(self.model, adapter, tokens, self.adapters.Influence(1.0, 0.0, 1.0)))
 
     def control_net(self, path):
         control_net = self.control_nets.load_control_net(path, self.model)
