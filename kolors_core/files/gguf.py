@@ -4,6 +4,10 @@ Read with the ``gguf`` package, which is optional. Sources: the GGUF specificati
 converter gives ChatGLM; ``sentencepiece_model.proto`` of google/sentencepiece for the tokenizer's field numbers.
 """
 
+# The package is optional, and unknown to pyright where it is missing.
+# pyright: reportMissingImports=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 import json
@@ -87,7 +91,7 @@ def _open(path: Path) -> Weights:
     def read_rows(key: str, rows: slice) -> Tensor:
         """A row is a whole number of GGUF's blocks."""
         source = sources[key]
-        return torch.from_numpy(gguf.quants.dequantize(source.data[rows], source.tensor_type))
+        return torch.as_tensor(gguf.quants.dequantize(source.data[rows], source.tensor_type))
 
     return Weights(tensors, {"config": json.dumps(config)}, read_rows)
 
