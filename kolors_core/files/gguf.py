@@ -4,16 +4,13 @@ Read with the ``gguf`` package, which is optional. Sources: the GGUF specificati
 converter gives ChatGLM; ``sentencepiece_model.proto`` of google/sentencepiece for the tokenizer's field numbers.
 """
 
-# The package is optional, and unknown to pyright where it is missing.
-# pyright: reportMissingImports=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
-
 from __future__ import annotations
 
 import json
 import re
 import struct
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +59,7 @@ def open_gguf(path: str | Path) -> Weights:
 
 def _open(path: Path) -> Weights:
     try:
-        import gguf
+        gguf = import_module("gguf")  # by its name, for where it is missing type checkers take this file for it
     except ImportError as error:
         raise BadFile(
             "is a GGUF file, which needs the package gguf. Run 'python -m pip install gguf' with "
