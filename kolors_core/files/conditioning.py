@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType] - of any PathLike
 from torch import Tensor
 
 from ..errors import KolorsError, locate
@@ -34,11 +34,11 @@ def save_conditioning(path: Path, conditioning: Conditioning, dtype: torch.dtype
     Raises KolorsError where an entry holds what no file can: a ControlNet, a hook, another model.
     """
     tensors: dict[str, Tensor] = {}
-    entries = []
+    entries: list[dict[str, Any]] = []
     for index, (states, extra) in enumerate(conditioning):
         padding = _count_padding(states)
         tensors[f"{index}.{STATES}"] = states[:, max(0, padding - 1) :]
-        plain = {}
+        plain: dict[str, Any] = {}
         for name, value in extra.items():
             if isinstance(value, Tensor):
                 tensors[f"{index}.{name}"] = value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from ..errors import KolorsError, locate
 
@@ -28,6 +28,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return _parse(path.read_text(encoding="utf-8", errors="replace"), locate(path))
 
 
+def _is_object(content: object) -> TypeGuard[dict[str, Any]]:
+    """Whether what was read as JSON is an object, whose names are texts."""
+    return isinstance(content, dict)
+
+
 def _parse(text: str, source: str) -> dict[str, Any]:
     try:
         config = json.loads(text)
@@ -35,6 +40,6 @@ def _parse(text: str, source: str) -> dict[str, Any]:
         raise KolorsError(
             f"The configuration in {source} is not valid JSON ({error}). Correct it or delete it."
         ) from error
-    if not isinstance(config, dict):
+    if not _is_object(config):
         raise KolorsError(f"The configuration in {source} is a {type(config).__name__}. Expected a JSON object.")
     return config

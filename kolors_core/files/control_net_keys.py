@@ -51,7 +51,7 @@ def text_width(control_net: Mapping[str, Tensor]) -> int | None:
 def describe_family(control_net: Mapping[str, Tensor]) -> str:
     """An SD family by the text width, for messages."""
     width = text_width(control_net)
-    return f"{TEXT_WIDTHS.get(width, 'another model')} (text width {width})"
+    return f"{TEXT_WIDTHS.get(width or 0, 'another model')} (text width {width})"
 
 
 def sd_name(key: str) -> str:

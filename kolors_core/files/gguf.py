@@ -10,6 +10,7 @@ import json
 import re
 import struct
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def open_gguf(path: str | Path) -> Weights:
 
 def _open(path: Path) -> Weights:
     try:
-        import gguf
+        gguf = import_module("gguf")  # by its name, for where it is missing type checkers take this file for it
     except ImportError as error:
         raise BadFile(
             "is a GGUF file, which needs the package gguf. Run 'python -m pip install gguf' with "
@@ -87,7 +88,7 @@ def _open(path: Path) -> Weights:
     def read_rows(key: str, rows: slice) -> Tensor:
         """A row is a whole number of GGUF's blocks."""
         source = sources[key]
-        return torch.from_numpy(gguf.quants.dequantize(source.data[rows], source.tensor_type))
+        return torch.as_tensor(gguf.quants.dequantize(source.data[rows], source.tensor_type))
 
     return Weights(tensors, {"config": json.dumps(config)}, read_rows)
 

@@ -37,7 +37,7 @@ def _describe_foreign(adapter: Mapping[str, Tensor]) -> str | None:
     integers = [key for key, tensor in adapter.items() if not tensor.is_floating_point()]
     if integers:
         return f"an IP-Adapter with {len(integers)} tensors that are not floats ({integers[0]})"
-    width = adapter[projection].shape[-1] if adapter[projection].ndim else None
+    width = adapter[projection].shape[-1] if adapter[projection].ndim else 0
     if (family := TEXT_WIDTHS.get(width)) in (SD15, SD2):
         return f"an IP-Adapter for {family} (text width {width})"
     if any("to_q_lora" in key for key in adapter):

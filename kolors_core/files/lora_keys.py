@@ -91,13 +91,18 @@ def check_module(tensors: Mapping[str, Tensor], module: str) -> None:
     up, down, alpha = (tensors.get(f"{module}.{part}") for part in (UP, DOWN, ALPHA))
     if (up is None) != (down is None):
         wrong = f"lacks its {DOWN if down is None else UP}"
-    elif up is not None and not (up.ndim >= 2 <= down.ndim and 0 < up.shape[1] == down.shape[0] and down[0].numel()):
+    elif up is not None and down is not None and not _fit(up, down):
         wrong = f"has matrices of {list(up.shape)} and {list(down.shape)}, which cannot be multiplied"
     elif alpha is not None and alpha.numel() != 1:
         wrong = f"has an alpha of {alpha.numel()} numbers"
     else:
         return
     raise BadFile(f"is a damaged LoRA: {module} {wrong}. Download it again.")
+
+
+def _fit(up: Tensor, down: Tensor) -> bool:
+    """Whether up (out, rank, ...) and down (rank, in, ...) can be multiplied."""
+    return up.ndim >= 2 <= down.ndim and 0 < up.shape[1] == down.shape[0] and down[0].numel() > 0
 
 
 def split_key(key: str, modules: Mapping[str, str]) -> tuple[str | None, str]:
@@ -128,9 +133,9 @@ def is_encoder_module(module: str) -> bool:
 
 def read_alpha(config: Mapping[str, Any], module: str, rank: int) -> float | None:
     """What PEFT multiplies a pair of `rank` by, times the rank; None where the configuration does not tell."""
-    patterns = config.get("alpha_pattern") or {}
+    patterns: dict[str, Any] = config.get("alpha_pattern") or {}
     fits = (value for pattern, value in patterns.items() if module.endswith(pattern.replace(".", "_")))
-    alpha = next(fits, config.get("lora_alpha"))
+    alpha: Any = next(fits, config.get("lora_alpha"))
     if not isinstance(alpha, (int, float)):
         return None
     return alpha * math.sqrt(rank) if config.get("use_rslora") else float(alpha)

@@ -4,6 +4,9 @@ The library checks the file. Its own tensors are mapped too, but making one read
 every tensor from the disk, spread over the whole file. Source: the format's description in its repository.
 """
 
+# What safe_open gives has no types, and torch's storages have few.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+
 from __future__ import annotations
 
 import json
@@ -55,8 +58,8 @@ def map_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     with safe_open(path, framework="pt") as file:
         header, start = read_header(path)
-        content = torch.UntypedStorage.from_file(str(path), shared=False, nbytes=path.stat().st_size)
-        tensors = {}
+        content: Any = torch.UntypedStorage.from_file(str(path), shared=False, nbytes=path.stat().st_size)
+        tensors: dict[str, Tensor] = {}
         for key in file.keys():  # noqa: SIM118 - the handle itself cannot be iterated
             dtype, shape = DTYPES.get(header[key]["dtype"]), header[key]["shape"]
             if dtype is None:

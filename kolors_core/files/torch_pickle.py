@@ -14,10 +14,11 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, TypeGuard
 
 import torch
 from torch import Tensor
+from torch.types import Storage
 
 from ..errors import BadFile
 
@@ -74,7 +75,7 @@ def _load_plain(path: Path) -> dict[str, Tensor]:
         ) from error
     except Exception as error:
         raise BadFile(f"is a damaged torch file. Download it again. ({error})") from error
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+    if _is_dict(content) and _is_dict(content.get("state_dict")):
         content = content["state_dict"]
     tensors = _flatten(content)
     if not tensors:
@@ -89,9 +90,13 @@ def _load_plain(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _stay(storage: torch.UntypedStorage, location: str) -> torch.UntypedStorage:
+def _stay(storage: Storage, location: str) -> Storage:
     """Torch's way to leave values in RAM, whatever device they were saved from."""
     return storage
+
+
+def _is_dict(content: object) -> TypeGuard[dict[Any, Any]]:
+    return isinstance(content, dict)
 
 
 def _flatten(content: Any) -> dict[str, Tensor]:
@@ -101,9 +106,10 @@ def _flatten(content: Any) -> dict[str, Tensor]:
     is left out: the names of so many parts would take far more memory than the file.
     """
     tensors: dict[str, Tensor] = {}
-    parts, seen = [("", content)], set()
+    parts: list[tuple[str, Any]] = [("", content)]
+    seen: set[int] = set()
     for prefix, part in parts:
-        if not isinstance(part, dict) or id(part) in seen or prefix.count(".") > DEPTH:
+        if not _is_dict(part) or id(part) in seen or prefix.count(".") > DEPTH:
             continue
         seen.add(id(part))
         for key, value in part.items():
@@ -149,7 +155,7 @@ def find_danger(path: Path) -> str | None:
     return None
 
 
-def _judge(file: BinaryIO) -> str | None:
+def _judge(file: IO[bytes]) -> str | None:
     """The same for the next pickle of an open file, which is read up to its end."""
     start, encoded = file.tell(), 0
     for code, taken, thing in _walk(file):
@@ -161,7 +167,7 @@ def _judge(file: BinaryIO) -> str | None:
     return MORE_THAN_TENSORS if encoded > file.tell() - start else None
 
 
-def _walk(file: BinaryIO) -> Iterator[tuple[pickletools.OpcodeInfo, list[Thing], Thing]]:
+def _walk(file: IO[bytes]) -> Iterator[tuple[pickletools.OpcodeInfo, list[Thing], Thing]]:
     """Each instruction of a pickle, what it takes from the stack, and what it leaves there."""
     stack: list[Thing | None] = []  # None is a mark
     memo: dict[Any, Thing | None] = {}
@@ -175,11 +181,12 @@ def _walk(file: BinaryIO) -> Iterator[tuple[pickletools.OpcodeInfo, list[Thing],
         else:
             taken = _take(stack, code)
             inner = [thing for thing in taken if thing is not None]
+            word = argument if isinstance(argument, str) else ""
             thing = Thing(
                 depth=max((part.depth for part in inner), default=0) + code.name.startswith("TUPLE"),
                 text=sum(part.text for part in inner)
-                + (len(argument) if code.name.endswith(("UNICODE", "UNICODE8", "STRING")) else 0),
-                name=argument if code.name == "GLOBAL" else "",
+                + (len(word) if code.name.endswith(("UNICODE", "UNICODE8", "STRING")) else 0),
+                name=word if code.name == "GLOBAL" else "",
             )
             stack += [thing] * len(code.stack_after)
             yield code, inner, thing

@@ -13,7 +13,7 @@ from ..files.weights import open_weights
 from . import compat
 from .messages import blame_file, log_load
 from .text_encoder.packed import keep_patches
-from .unet_file import check_unet, extract_unet
+from .unet_file import check_unet, extract_unet, inconsistent
 
 
 def load_checkpoint(path: str, **reload_options):
@@ -31,12 +31,15 @@ def load_checkpoint(path: str, **reload_options):
         rest = {key: tensor for key, tensor in weights.tensors.items() if prefix and not key.startswith(prefix)}
         checkpoint = {f"model.diffusion_model.{key}": tensor for key, tensor in unet.items()} | rest
         with blame_file("has a damaged VAE"):  # whose damages the host meets in any way
-            model, clip, vae, _ = comfy.sd.load_state_dict_guess_config(
+            loaded = comfy.sd.load_state_dict_guess_config(
                 checkpoint,
                 output_clip=find_chatglm3(rest) is not None,
                 metadata=weights.metadata,
                 **reload_options,
             )
+        model, clip, vae, _ = loaded or (None, None, None, None)
+        if model is None:  # the host knows no network of such tensors
+            raise inconsistent()
     model.add_callback(CallbacksMP.ON_LOAD, compat.forget_schedule)
     if clip is not None:
         clip.patcher.add_callback(CallbacksMP.ON_LOAD, keep_patches)

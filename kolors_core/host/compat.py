@@ -29,11 +29,11 @@ def cast(layer, dtype: torch.dtype, bias_dtype: torch.dtype, device: torch.devic
     if "offloadable" not in inspect.signature(comfy.ops.cast_bias_weight).parameters:  # up to 0.3.67
         yield comfy.ops.cast_bias_weight(layer, **options)
         return
-    weight, bias, stream = comfy.ops.cast_bias_weight(layer, offloadable=True, **options)
+    weight, bias, *stream = comfy.ops.cast_bias_weight(layer, offloadable=True, **options)
     try:
         yield weight, bias
     finally:
-        comfy.ops.uncast_bias_weight(layer, weight, bias, stream)
+        comfy.ops.uncast_bias_weight(layer, weight, bias, *stream)
 
 
 def patch_values(function: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
@@ -104,4 +104,4 @@ def node_replace_class() -> type | None:
 
 def register_node_replacement(replacement) -> None:
     """Hand a replacement to the host. Only where `node_replace_class` gave its class."""
-    ComfyAPISync().node_replacement.register(replacement)
+    ComfyAPISync().node_replacement.register(replacement)  # pyright: ignore[reportAttributeAccessIssue] - since 0.14

@@ -63,7 +63,7 @@ class KolorsControlLora(comfy.controlnet.ControlLora):
     def __init__(self, control_weights, path: str, global_average_pooling=False):
         super().__init__(control_weights, global_average_pooling)
         self.path = path
-        self.control_model = None  # the host deletes it after a run, one that failed before it was built too
+        self.control_model: Any = None  # the host deletes it after a run, one that failed before it was built too
 
     def pre_run(self, model, percent_to_timestep_function):
         """Build the network for one run. Raises KolorsError where the file is damaged or of another model."""
@@ -148,9 +148,9 @@ def load_control_net(path: str, model=None):
             return _load_t2i_adapter(state_dict)
         weights, kind = _identify(state_dict, model)
         layout, expected = _check(weights, kind)
-        control_net = _build({key: weights[key] for key in expected}, layout)
+        control_net, network = _build({key: weights[key] for key in expected}, layout)
     patcher = control_net.control_model_wrapped
-    log_load(kind, path, control_net.control_model.dtype, patcher.model_size(), started)
+    log_load(kind, path, network.dtype, patcher.model_size(), started)
     return control_net
 
 
@@ -237,8 +237,8 @@ def _check(weights: dict[str, Tensor], kind: str) -> tuple[dict[str, Any], dict[
     return layout, expected
 
 
-def _build(weights: dict[str, Tensor], layout: dict[str, Any]) -> comfy.controlnet.ControlNet:
-    """The host's CONTROL_NET around a `KolorsControlNet`, in the dtype that the host gives an SDXL model of its own."""
+def _build(weights: dict[str, Tensor], layout: dict[str, Any]) -> tuple[comfy.controlnet.ControlNet, KolorsControlNet]:
+    """The host's CONTROL_NET around a network, and that, in the dtype that the host gives an SDXL model of its own."""
     load_device = comfy.model_management.get_torch_device()
     dtype = comfy.model_management.unet_dtype(
         model_params=-1,
@@ -253,7 +253,8 @@ def _build(weights: dict[str, Tensor], layout: dict[str, Any]) -> comfy.controln
         operations=comfy.ops.pick_operations(dtype, manual_cast_dtype),
     )
     network.load_state_dict(weights)
-    return comfy.controlnet.ControlNet(network, load_device=load_device, manual_cast_dtype=manual_cast_dtype)
+    control_net = comfy.controlnet.ControlNet(network, load_device=load_device, manual_cast_dtype=manual_cast_dtype)
+    return control_net, network
 
 
 def _read_layout(weights: dict[str, Tensor], kind: str) -> dict[str, Any]:

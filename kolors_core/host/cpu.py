@@ -122,7 +122,7 @@ class CPUConv2d(nn.Conv2d):
         return super().forward(x, *args, **kwargs)
 
 
-def operations(base):
+def operations(base: Any) -> Any:
     """The host's operations, a class or an object of one, with the layers above; Conv2d only where they are plain."""
     base = base if isinstance(base, type) else type(base)
     is_plain = base in PLAIN_OPERATIONS

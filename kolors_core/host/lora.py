@@ -61,10 +61,12 @@ def apply_lora(model, clip, path: str, strength_model: float, strength_clip: flo
             raise BadFile(_explain_nothing(lora, renamed, clip))
         _check_shapes(renamed, model, clip)
         with blame_file("is a damaged LoRA"):  # of a kind that is no plain pair
-            patched = comfy.sd.load_lora_for_models(model, clip, renamed.tensors, strength_model, strength_clip)
+            patched_model, patched_clip = comfy.sd.load_lora_for_models(
+                model, clip, renamed.tensors, strength_model, strength_clip
+            )
     report = _report(renamed, clip)
     log.info("[Kolors] LoRA %s: %s", Path(path).name, report)
-    return AppliedLora(*patched, renamed.tensors, report)
+    return AppliedLora(patched_model, patched_clip, renamed.tensors, report)
 
 
 def unet_modules(model) -> dict[str, str]:

@@ -66,7 +66,7 @@ def train_table(model) -> torch.Tensor:
     if isinstance(sampling, KolorsSampling):
         return schedule.train_sigmas()
     if isinstance(sampling, comfy.model_sampling.ModelSamplingDiscrete):
-        return sampling.sigmas.cpu()
+        return torch.as_tensor(sampling.sigmas).cpu()
     raise KolorsError(
         f"The reference's schedules need a model with train steps, such as Kolors or SDXL; this one samples by "
         f"{type(sampling).__mro__[1].__name__}. Connect the MODEL of 'Load Kolors UNet'."
@@ -143,3 +143,5 @@ def set_sampling(model, name: str):
 
 class SDXLSampling(comfy.model_sampling.ModelSamplingDiscrete, comfy.model_sampling.EPS):
     """SDXL's own schedule on a Kolors model."""
+
+    sigmas: torch.Tensor

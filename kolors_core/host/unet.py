@@ -9,6 +9,8 @@ Kwai-Kolors/Kolors-diffusers; diffusers' ``pipeline_kolors.py``.
 
 from __future__ import annotations
 
+from typing import Any
+
 import comfy.cldm.cldm
 import comfy.conds
 import comfy.controlnet
@@ -20,7 +22,7 @@ import comfy.supported_models
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import Timestep, UNetModel
 from comfy.supported_models_base import ClipTarget
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from ..errors import KolorsError
@@ -40,8 +42,11 @@ SAMPLING_SETTINGS = {
 LATENT_CELL = 8  # pixels per latent cell
 
 
-class TextProjection:
+class TextProjection(nn.Module):
     """Mixin for the host's networks: a Linear ``encoder_hid_proj`` from ChatGLM3's width to that of the attention."""
+
+    encoder_hid_proj: nn.Linear
+    label_emb: Any  # the host's label input, of which the first layer is replaced
 
     def __init__(
         self,
@@ -76,9 +81,9 @@ class KolorsUNet(TextProjection, UNetModel):
 
     def forward(
         self,
-        x,
-        timesteps=None,
-        context=None,
+        x: Tensor,
+        timesteps: Tensor,
+        context: Tensor,
         y=None,
         control=None,
         transformer_options=None,
@@ -105,6 +110,8 @@ class KolorsUNet(TextProjection, UNetModel):
 class KolorsSampling(comfy.model_sampling.ModelSamplingDiscrete, comfy.model_sampling.EPS):
     """The noise schedule: epsilon prediction over 1100 steps."""
 
+    sigmas: Tensor
+
     def percent_to_sigma(self, percent):
         """Sigma at a share of the schedule. The host counts on 1000 steps here, which would cut Kolors' first 9%."""
         if percent <= 0.0:
@@ -116,6 +123,8 @@ class KolorsSampling(comfy.model_sampling.ModelSamplingDiscrete, comfy.model_sam
 
 class Kolors(comfy.model_base.SDXL):
     """Kolors as a host model: SDXL's size embedding, our UNet and schedule, and checks of the conditioning's width."""
+
+    diffusion_model: KolorsUNet
 
     def __init__(self, model_config, model_type=comfy.model_base.ModelType.EPS, device=None):
         # SDXL's own constructor knows no other UNet class, so its base is called; what it adds stands below.
@@ -136,9 +145,9 @@ class Kolors(comfy.model_base.SDXL):
 
         The reference takes the nearest pixel for a latent cell, the host the mean of several.
         """
-        mask, noise = kwargs.get("concat_mask"), kwargs.get("noise")
-        if mask is not None:
-            kwargs["concat_mask"] = interpolate(mask.reshape(-1, 1, *mask.shape[-2:]), size=noise.shape[-2:])
+        if (mask := kwargs.get("concat_mask")) is not None:
+            cells = kwargs["noise"].shape[-2:]
+            kwargs["concat_mask"] = interpolate(mask.reshape(-1, 1, *mask.shape[-2:]), size=cells)
         return super().concat_cond(**kwargs)
 
     def encode_adm(self, **kwargs):

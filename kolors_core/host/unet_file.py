@@ -42,7 +42,7 @@ def load_unet(path: str, weight_dtype: str = "default", **reload_options):
             dict(unet), model_options(weight_dtype), weights.metadata, **reload_options
         )
         if model is None:  # the host knows no network of such tensors
-            raise _inconsistent()
+            raise inconsistent()
     model.add_callback(CallbacksMP.ON_LOAD, compat.forget_schedule)
     compat.allow_reloading(model, load_unet, path, weight_dtype)
     log_load("UNet", path, model.model.get_dtype(), model.model_size(), started)
@@ -53,7 +53,8 @@ def model_options(weight_dtype: str) -> dict[str, object]:
     """What a user chose to store a UNet in, as the host takes it."""
     if weight_dtype == "default":
         return {}
-    return {"dtype": WEIGHT_DTYPES[weight_dtype]} | ({"fp8_optimizations": True} if weight_dtype == FAST else {})
+    dtype = WEIGHT_DTYPES[weight_dtype]
+    return {"dtype": dtype, "fp8_optimizations": True} if weight_dtype == FAST else {"dtype": dtype}
 
 
 def extract_unet(state_dict: dict[str, Tensor]) -> tuple[dict[str, Tensor], str]:
@@ -73,7 +74,7 @@ def extract_unet(state_dict: dict[str, Tensor]) -> tuple[dict[str, Tensor], str]
     try:  # diffusers' names: renamed by the host's own table, in which encoder_hid_proj keeps its name
         names = comfy.utils.unet_to_diffusers(diffusers_unet_layout(unet))
     except Exception as error:
-        raise _inconsistent(error) from error
+        raise inconsistent(error) from error
     return {names.get(key, key): tensor for key, tensor in unet.items()}, prefix
 
 
@@ -89,7 +90,7 @@ def check_unet(unet: dict[str, Tensor]) -> None:
         }
         expected = expected_tensors(KolorsUNet, **layout)
     except Exception as error:
-        raise _inconsistent(error) from error
+        raise inconsistent(error) from error
     check_tensors(expected, unet, "Kolors UNet")
     blocks = ("input_blocks.", "middle_block.", "output_blocks.")
     stray = [
@@ -102,6 +103,7 @@ def check_unet(unet: dict[str, Tensor]) -> None:
         )
 
 
-def _inconsistent(error: Exception | None = None) -> BadFile:
+def inconsistent(error: Exception | None = None) -> BadFile:
+    """The error for a UNet whose blocks do not fit together, by the one that the host gave, if any."""
     missing = f", without {error.args[0]}" if isinstance(error, KeyError) else ""
     return BadFile(f"is an incomplete Kolors UNet: its block structure is inconsistent{missing}. Download it again.")

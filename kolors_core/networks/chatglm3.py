@@ -22,8 +22,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.types import Device
 
 from ..errors import BadFile
+from .operations import Builder, Operations
 from .tokenizer import PAD_ID
 
 DOWNLOAD_AGAIN = "Download it again; of a sharded model put all parts and their .index.json into one folder."
@@ -112,8 +114,7 @@ def sdpa(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate the first features of each head, in interleaved pairs; x (1, heads, r, d), cos and sin (r, pairs)."""
     rotary_dim = 2 * cos.shape[-1]
-    pairs = x[..., :rotary_dim].unflatten(-1, (-1, 2))  # (1, heads, r, pairs, 2)
-    even, odd = pairs.unbind(-1)
+    even, odd = x[..., :rotary_dim:2], x[..., 1:rotary_dim:2]  # (1, heads, r, pairs) each
     rotated = torch.stack((even * cos - odd * sin, odd * cos + even * sin), dim=-1).flatten(-2)  # (1, heads, r, rotary)
     return torch.cat((rotated, x[..., rotary_dim:]), dim=-1)
 
@@ -121,7 +122,9 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 class RotaryEmbedding(nn.Module):
     """Rotary position table. ``inv_freq`` is a key of the published files; here its length carries the head size."""
 
-    def __init__(self, rotary_dim: int, device=None):
+    inv_freq: Tensor
+
+    def __init__(self, rotary_dim: int, device: Device = None):
         super().__init__()
         self.rotary_dim = rotary_dim
         exponent = torch.arange(0, rotary_dim, 2, dtype=torch.float32, device=device) / rotary_dim
@@ -137,13 +140,13 @@ class RotaryEmbedding(nn.Module):
 class SelfAttention(nn.Module):
     """Attention with rotary positions and grouped keys and values."""
 
-    def __init__(self, config: ChatGLM3Config, dtype, device, operations, attention: Attention):
+    def __init__(self, config: ChatGLM3Config, build: Builder, attention: Attention):
         super().__init__()
         self.config = config
         self.attention = attention
         qkv_rows = config.hidden_size + 2 * config.num_groups * config.head_dim
-        self.query_key_value = operations.Linear(config.hidden_size, qkv_rows, bias=True, dtype=dtype, device=device)
-        self.dense = operations.Linear(config.hidden_size, config.hidden_size, bias=False, dtype=dtype, device=device)
+        self.query_key_value = build.linear(config.hidden_size, qkv_rows, bias=True)
+        self.dense = build.linear(config.hidden_size, config.hidden_size)
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], bias: Tensor, rows: Tensor | None) -> Tensor:
         c = self.config
@@ -165,14 +168,10 @@ class SelfAttention(nn.Module):
 class MLP(nn.Module):
     """SwiGLU: the first half of the projection gates the second."""
 
-    def __init__(self, config: ChatGLM3Config, dtype, device, operations):
+    def __init__(self, config: ChatGLM3Config, build: Builder):
         super().__init__()
-        self.dense_h_to_4h = operations.Linear(
-            config.hidden_size, 2 * config.ffn_size, bias=False, dtype=dtype, device=device
-        )
-        self.dense_4h_to_h = operations.Linear(
-            config.ffn_size, config.hidden_size, bias=False, dtype=dtype, device=device
-        )
+        self.dense_h_to_4h = build.linear(config.hidden_size, 2 * config.ffn_size)
+        self.dense_4h_to_h = build.linear(config.ffn_size, config.hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
         gate, up = self.dense_h_to_4h(x).chunk(2, dim=-1)
@@ -180,15 +179,14 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """One transformer layer, pre-norm."""
+    """One transformer layer, pre-norm; `build_norm` makes its norms."""
 
-    def __init__(self, config: ChatGLM3Config, dtype, norm_dtype, device, operations, attention: Attention):
+    def __init__(self, config: ChatGLM3Config, build: Builder, build_norm: Builder, attention: Attention):
         super().__init__()
-        norm = {"eps": config.norm_eps, "dtype": norm_dtype, "device": device}
-        self.input_layernorm = operations.RMSNorm(config.hidden_size, **norm)
-        self.self_attention = SelfAttention(config, dtype, device, operations, attention)
-        self.post_attention_layernorm = operations.RMSNorm(config.hidden_size, **norm)
-        self.mlp = MLP(config, dtype, device, operations)
+        self.input_layernorm = build_norm.rms_norm(config.hidden_size, config.norm_eps)
+        self.self_attention = SelfAttention(config, build, attention)
+        self.post_attention_layernorm = build_norm.rms_norm(config.hidden_size, config.norm_eps)
+        self.mlp = MLP(config, build)
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], bias: Tensor, rows: Tensor | None = None) -> Tensor:
         """x (1, r, h) -> (1, r, h), or only the given `rows` of it."""
@@ -201,7 +199,7 @@ class ChatGLM3Encoder(nn.Module):
     """Token embedding and the layers; module names are the keys of the published files.
 
     dtype: of the matrices. norm_dtype: of the embedding table and the norms, which do not bear 8-bit storage.
-    operations: a namespace with Linear, Embedding and RMSNorm (torch.nn, or a host's). attention: see `Attention`.
+    operations: with Linear, Embedding and RMSNorm. attention: see `Attention`.
     """
 
     def __init__(
@@ -209,22 +207,18 @@ class ChatGLM3Encoder(nn.Module):
         config: ChatGLM3Config,
         dtype: torch.dtype = torch.float32,
         norm_dtype: torch.dtype | None = None,
-        device=None,
-        operations=nn,
+        device: Device = None,
+        operations: Operations = nn,
         attention: Attention = sdpa,
     ):
         super().__init__()
-        norm_dtype = norm_dtype or dtype
+        build, build_norm = Builder(operations, dtype, device), Builder(operations, norm_dtype or dtype, device)
         self.config = config
-        self.embedding = nn.Module()
-        self.embedding.word_embeddings = operations.Embedding(
-            config.vocab_size, config.hidden_size, dtype=norm_dtype, device=device
-        )
+        table = build_norm.embedding(config.vocab_size, config.hidden_size)
+        self.embedding = nn.ModuleDict({"word_embeddings": table})
         self.rotary_pos_emb = RotaryEmbedding(config.rotary_dim, device=device)
-        self.encoder = nn.Module()
-        self.encoder.layers = nn.ModuleList(
-            Block(config, dtype, norm_dtype, device, operations, attention) for _ in range(config.num_layers)
-        )
+        layers = (Block(config, build, build_norm, attention) for _ in range(config.num_layers))
+        self.encoder = nn.ModuleDict({"layers": nn.ModuleList(layers)})
 
     def forward(
         self, packed: PackedPrompts, dtype: torch.dtype = torch.float32, after_layer: Callable[[], None] = lambda: None
@@ -233,10 +227,10 @@ class ChatGLM3Encoder(nn.Module):
 
         Returns hidden_states[-2] of every row, (r, h), and hidden_states[-1] of each prompt's last token, (p, h).
         """
-        x = self.embedding.word_embeddings(packed.ids[None]).to(dtype)  # (1, r) -> (1, r, h)
+        x = self.embedding["word_embeddings"](packed.ids[None]).to(dtype)  # (1, r) -> (1, r, h)
         rotary = self.rotary_pos_emb(packed.positions, dtype)
         bias = packed.bias.to(dtype)
-        *layers, last = self.encoder.layers
+        *layers, last = self.encoder["layers"].children()
         for layer in layers:
             x = layer(x, rotary, bias)
             after_layer()
@@ -260,9 +254,13 @@ class PackedPrompts:
     expand: Tensor
 
 
-def pack_prompts(prompts: Sequence[Sequence[int]], rows: int, device=None) -> PackedPrompts:
+def pack_prompts(prompts: Sequence[Sequence[int]], rows: int, device: Device = None) -> PackedPrompts:
     """Pack token lists of 1 to `rows` ids, without padding, that stand for prompts padded on the left to `rows`."""
-    ids, positions, last, expand, blocks = [], [], [], [], []
+    ids: list[int] = []
+    positions: list[int] = []
+    last: list[int] = []
+    expand: list[list[int]] = []
+    blocks: list[Tensor] = []
     for prompt in prompts:
         count, padding = len(prompt), rows - len(prompt)
         if not 0 < count <= rows:
@@ -297,7 +295,7 @@ def encode_prompts(
     model: ChatGLM3Encoder,
     prompts: Sequence[Sequence[int]],
     rows: int = 256,
-    device=None,
+    device: Device = None,
     dtype: torch.dtype = torch.float32,
     after_layer: Callable[[], None] = lambda: None,
 ) -> tuple[Tensor, Tensor]:

@@ -16,9 +16,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.types import Device
 
 from ..errors import BadFile
 from ..keys import count_indices
+from .operations import Builder, Dtype, Operations
 
 HEAD_DIM = 64  # of the resampler, in every published adapter; no shape shows it
 
@@ -84,14 +86,14 @@ class IPAdapterConfig:
 class ResamplerAttention(nn.Module):
     """Queries attend to the image states and to themselves."""
 
-    def __init__(self, config: IPAdapterConfig, dtype, device, operations):
+    def __init__(self, config: IPAdapterConfig, build: Builder):
         super().__init__()
         inner = config.heads * HEAD_DIM
-        self.norm1 = operations.LayerNorm(config.width, dtype=dtype, device=device)
-        self.norm2 = operations.LayerNorm(config.width, dtype=dtype, device=device)
-        self.to_q = operations.Linear(config.width, inner, bias=False, dtype=dtype, device=device)
-        self.to_kv = operations.Linear(config.width, 2 * inner, bias=False, dtype=dtype, device=device)
-        self.to_out = operations.Linear(inner, config.width, bias=False, dtype=dtype, device=device)
+        self.norm1 = build.layer_norm(config.width)
+        self.norm2 = build.layer_norm(config.width)
+        self.to_q = build.linear(config.width, inner)
+        self.to_kv = build.linear(config.width, 2 * inner)
+        self.to_out = build.linear(inner, config.width)
 
     def forward(self, states: Tensor, queries: Tensor) -> Tensor:
         """states (i, s, w), queries (i, t, w) -> (i, t, w)."""
@@ -106,28 +108,28 @@ class ResamplerAttention(nn.Module):
 class Resampler(nn.Module):
     """Image states (i, s, image width) to tokens (i, t, token width), asked for by queries (i, t, w)."""
 
-    def __init__(self, config: IPAdapterConfig, dtype, device, operations):
+    def __init__(self, config: IPAdapterConfig, build: Builder):
         super().__init__()
 
         def feed_forward() -> nn.Sequential:
             return nn.Sequential(
-                operations.LayerNorm(config.width, dtype=dtype, device=device),
-                operations.Linear(config.width, config.ffn_size, bias=False, dtype=dtype, device=device),
+                build.layer_norm(config.width),
+                build.linear(config.width, config.ffn_size),
                 nn.GELU(),
-                operations.Linear(config.ffn_size, config.width, bias=False, dtype=dtype, device=device),
+                build.linear(config.ffn_size, config.width),
             )
 
-        self.proj_in = operations.Linear(config.image_width, config.width, dtype=dtype, device=device)
+        self.proj_in = build.linear(config.image_width, config.width, bias=True)
         self.layers = nn.ModuleList(
-            nn.ModuleList((ResamplerAttention(config, dtype, device, operations), feed_forward()))
-            for _ in range(config.depth)
+            nn.ModuleList((ResamplerAttention(config, build), feed_forward())) for _ in range(config.depth)
         )
-        self.proj_out = operations.Linear(config.width, config.token_width, dtype=dtype, device=device)
-        self.norm_out = operations.LayerNorm(config.token_width, dtype=dtype, device=device)
+        self.proj_out = build.linear(config.width, config.token_width, bias=True)
+        self.norm_out = build.layer_norm(config.token_width)
 
-    def forward(self, states: Tensor, queries: Tensor) -> Tensor:
+    def resample(self, states: Tensor, queries: Tensor) -> Tensor:
         states = self.proj_in(states)
-        for attention, feed_forward in self.layers:
+        for layer in self.layers:
+            attention, feed_forward = layer.children()
             queries = attention(states, queries) + queries
             queries = feed_forward(queries) + queries
         return self.norm_out(self.proj_out(queries))
@@ -136,58 +138,65 @@ class Resampler(nn.Module):
 class ImageProjection(Resampler):
     """Plus: learned queries."""
 
-    def __init__(self, config: IPAdapterConfig, dtype, device, operations):
-        super().__init__(config, dtype, device, operations)
-        self.latents = nn.Parameter(torch.empty(1, config.tokens, config.width, dtype=dtype, device=device))
+    def __init__(self, config: IPAdapterConfig, build: Builder):
+        super().__init__(config, build)
+        self.latents = nn.Parameter(torch.empty(1, config.tokens, config.width, dtype=build.dtype, device=build.device))
 
     def forward(self, states: Tensor) -> Tensor:
         """states (i, s, image width) -> tokens (i, t, token width)."""
-        return super().forward(states, self.latents.to(states).expand(len(states), -1, -1))
+        return self.resample(states, self.latents.to(states).expand(len(states), -1, -1))
 
 
 class FaceProjection(nn.Module):
     """FaceID Plus: queries from the face embedding, which the tokens are added to."""
 
-    def __init__(self, config: IPAdapterConfig, dtype, device, operations):
+    def __init__(self, config: IPAdapterConfig, face_width: int, build: Builder):
         super().__init__()
-        hidden = 2 * config.face_width
+        hidden = 2 * face_width
         self.proj = nn.Sequential(
-            operations.Linear(config.face_width, hidden, dtype=dtype, device=device),
+            build.linear(face_width, hidden, bias=True),
             nn.GELU(),
-            operations.Linear(hidden, config.width * config.tokens, dtype=dtype, device=device),
+            build.linear(hidden, config.width * config.tokens, bias=True),
         )
-        self.norm = operations.LayerNorm(config.width, dtype=dtype, device=device)
-        self.perceiver_resampler = Resampler(config, dtype, device, operations)
+        self.norm = build.layer_norm(config.width)
+        self.perceiver_resampler = Resampler(config, build)
         self.tokens = config.tokens
 
     def forward(self, states: Tensor, faces: Tensor) -> Tensor:
         """states (i, s, image width) of the face crops, faces (i, face width) -> tokens (i, t, token width)."""
         queries = self.norm(self.proj(faces).unflatten(-1, (self.tokens, -1)))  # (i, t, w)
-        return queries + self.perceiver_resampler(states, queries)
+        return queries + self.perceiver_resampler.resample(states, queries)
 
 
 class Projection(nn.Module):
     """Key and value of the image tokens for one cross attention of the UNet."""
 
-    def __init__(self, config: IPAdapterConfig, width: int, dtype, device, operations):
+    def __init__(self, config: IPAdapterConfig, width: int, build: Builder):
         super().__init__()
-        self.to_k_ip = operations.Linear(config.context_width, width, bias=False, dtype=dtype, device=device)
-        self.to_v_ip = operations.Linear(config.context_width, width, bias=False, dtype=dtype, device=device)
+        self.to_k_ip = build.linear(config.context_width, width)
+        self.to_v_ip = build.linear(config.context_width, width)
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """tokens (i, t, context width) -> key and value (i, t, width)."""
+        return self.to_k_ip(tokens), self.to_v_ip(tokens)
 
 
 class IPAdapter(nn.Module):
-    """An adapter under its published key names. `operations`: a namespace with Linear and LayerNorm."""
+    """An adapter under its published key names. `operations`: with Linear and LayerNorm."""
 
-    def __init__(self, config: IPAdapterConfig, dtype=None, device=None, operations=nn):
+    def __init__(
+        self, config: IPAdapterConfig, dtype: Dtype = None, device: Device = None, operations: Operations = nn
+    ):
         super().__init__()
+        build = Builder(operations, dtype, device)
         self.config = config
-        self.image_proj = (FaceProjection if config.is_face else ImageProjection)(config, dtype, device, operations)
+        if config.face_width is None:
+            self.image_proj = ImageProjection(config, build)
+        else:
+            self.image_proj = FaceProjection(config, config.face_width, build)
         # The published names count the self attentions in between, which have no projection.
         self.ip_adapter = nn.ModuleDict(
-            {
-                str(2 * index + 1): Projection(config, width, dtype, device, operations)
-                for index, width in enumerate(config.projections)
-            }
+            {str(2 * index + 1): Projection(config, width, build) for index, width in enumerate(config.projections)}
         )
 
     def encode(self, states: Tensor, faces: Tensor | None = None) -> Tensor:
@@ -199,8 +208,8 @@ class IPAdapter(nn.Module):
     ) -> list[tuple[Tensor, Tensor]]:
         """Key and value (i, t, width) of the tokens (i, t, token width) for each cross attention, in diffusers' order.
 
-        text_projection: the UNet's encoder_hid_proj, which a face's tokens go through as text does.
+        text_projection: where the tokens are a face's, the UNet's encoder_hid_proj, which they go through as text does.
         """
-        if self.config.is_face:
+        if text_projection is not None:
             tokens = text_projection(tokens)
-        return [(module.to_k_ip(tokens), module.to_v_ip(tokens)) for module in self.ip_adapter.values()]
+        return [projection(tokens) for projection in self.ip_adapter.values()]

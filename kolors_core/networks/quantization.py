@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.types import Device
 
 BITS = {"int8": 8, "int4": 4}
 LARGEST = {8: 127, 4: 7}
@@ -39,7 +40,7 @@ def quantize_parts(shape: Sequence[int], bits: int, read: Callable[[slice], Tens
 
 def _quantize_into(weight: Tensor, bits: int, packed: Tensor, scales: Tensor) -> None:
     rows = max(1, CHUNK // weight.shape[1])
-    for part, packed_part, scale in zip(weight.split(rows), packed.split(rows), scales.split(rows)):
+    for part, packed_part, scale in zip(*(torch.split(tensor, rows) for tensor in (weight, packed, scales))):
         values = part.to(torch.float32, copy=True)
         torch.amax(values.abs(), dim=1, out=scale)
         scale.div_(LARGEST[bits]).masked_fill_(scale == 0, 1)  # a row of zeros
@@ -53,7 +54,7 @@ def dequantize(packed: Tensor, scale: Tensor, bits: int, dtype: torch.dtype = to
         values = packed.to(dtype)
     else:
         values = torch.empty(len(packed), 2 * packed.shape[1], dtype=dtype, device=packed.device)
-        high, low = values.unflatten(1, (-1, 2)).unbind(-1)  # views (o, i / 2) each
+        high, low = values[:, ::2], values[:, 1::2]  # views (o, i / 2) each
         high.copy_(packed >> 4)
         low.copy_((packed << 4) >> 4)
     return values.mul_(scale.to(packed.device, dtype)[:, None])
@@ -78,7 +79,7 @@ def pack(integers: Tensor, bits: int) -> Tensor:
     """Integers (o, i) int8 as they are stored."""
     if bits == 8:
         return integers
-    high, low = integers.unflatten(1, (-1, 2)).unbind(-1)  # (o, i / 2) each
+    high, low = integers[:, ::2], integers[:, 1::2]  # (o, i / 2) each
     return (high << 4) | (low & 0x0F)
 
 
@@ -90,7 +91,14 @@ class PackedLinear(nn.Module):
 
     bits: int
 
-    def __init__(self, in_features: int, out_features: int, bias: bool = True, dtype=None, device=None):
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        dtype: torch.dtype | None = None,
+        device: Device = None,
+    ):
         super().__init__()
         width = in_features * self.bits // 8
         self.in_features, self.out_features = in_features, out_features

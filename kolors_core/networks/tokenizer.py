@@ -9,6 +9,7 @@ Source: ``kolors/models/tokenization_chatglm.py`` of Kwai-Kolors, and the tokeni
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -109,7 +110,8 @@ class ChatGLM3Tokenizer:
         if hasattr(self.processor, "EncodeAsOffsetMapping"):  # sentencepiece >= 0.2.2
             mapping = self.processor.EncodeAsOffsetMapping(text)
             return mapping["ids"], mapping["offsets"]
-        pieces = self.processor.encode(text, out_type="immutable_proto").pieces
+        kind = "immutable_proto"  # which newer versions, and their types, no longer know
+        pieces = self.processor.encode(text, out_type=kind).pieces  # pyright: ignore[reportArgumentType]
         return [piece.id for piece in pieces], [(piece.begin, piece.end) for piece in pieces]
 
     def describe(self, token: int) -> str:
@@ -129,6 +131,6 @@ def prompt_rows(tokens: int) -> int:
     return max(1, -(-tokens // PROMPT_ROWS)) * PROMPT_ROWS
 
 
-def pad_left(ids: list[int], rows: int, pad: float = PAD_ID) -> list:
-    """Pad `ids` (or weights) on the left to `rows`."""
-    return [pad] * (rows - len(ids)) + list(ids)
+def pad_left(numbers: Sequence[float], rows: int, pad: float = PAD_ID) -> list[float]:
+    """Pad ids, which stay int, or weights on the left to `rows`."""
+    return [pad] * (rows - len(numbers)) + list(numbers)

@@ -23,7 +23,7 @@ def to_pil(image: Tensor) -> Image.Image:
 
 def from_pil(image: Image.Image) -> Tensor:
     """(height, width, 3) float32 of 0..1."""
-    return torch.from_numpy(numpy.array(image)).float() / 255
+    return torch.as_tensor(numpy.array(image)).float() / 255
 
 
 def center_square(image: Image.Image, size: int = IMAGE_SIZE) -> Image.Image:

@@ -55,14 +55,14 @@ def timesteps(preset: str, steps: int, table: Tensor | None = None) -> Tensor:
 
     table: sigmas of the train steps, rising; Kolors' own by default. Raises ValueError for more steps than it has.
     """
-    table = train_sigmas() if table is None else table
+    levels = train_sigmas() if table is None else table
     kind = PRESETS[preset]
     if kind.karras:
-        return nearest_timesteps(karras_sigmas(steps, table), table)
+        return nearest_timesteps(karras_sigmas(steps, levels), levels)
     first = int(kind.extra_step)
-    if not 1 <= steps <= len(table) - first:
-        raise ValueError(f"{preset} has 1 to {len(table) - first} steps, not {steps}")
-    ratio = len(table) // (steps + first)
+    if not 1 <= steps <= len(levels) - first:
+        raise ValueError(f"{preset} has 1 to {len(levels) - first} steps, not {steps}")
+    ratio = len(levels) // (steps + first)
     return torch.arange(first, steps + first).flip(0) * ratio + STEPS_OFFSET
 
 
@@ -71,12 +71,12 @@ def sigmas(preset: str, steps: int, strength: float = 1.0, table: Tensor | None 
 
     strength: the reference's rule of image to image, see `kept_steps`. An empty tensor where no step is kept.
     """
-    table = train_sigmas() if table is None else table
+    levels = train_sigmas() if table is None else table
     kind = PRESETS[preset]
-    visited = karras_sigmas(steps, table).float() if kind.karras else _at(table, timesteps(preset, steps, table))
-    end = table.new_zeros(1) if kind.ends_at_zero else table[:1]
+    visited = karras_sigmas(steps, levels).float() if kind.karras else _at(levels, timesteps(preset, steps, levels))
+    end = levels.new_zeros(1) if kind.ends_at_zero else levels[:1]
     kept = kept_steps(steps, strength)
-    return torch.cat((visited, end))[steps - kept :] if kept else table.new_empty(0)
+    return torch.cat((visited, end))[steps - kept :] if kept else levels.new_empty(0)
 
 
 def _at(table: Tensor, timestep: Tensor) -> Tensor:

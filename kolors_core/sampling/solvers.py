@@ -7,12 +7,27 @@ reference's divided by alpha = 1 / sqrt(sigma^2 + 1), and lambda = -log(sigma).
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 from tqdm.auto import trange
 
+#: model(x, sigma, **extra_args): x (b, ...) and sigma (b,) to the denoised latent (b, ...).
+Denoiser = Callable[..., Tensor]
+#: Called after every model call with x, i, sigma, sigma_hat and denoised.
+Callback = Callable[[dict[str, Any]], None]
 
-def _denoise(model, x: Tensor, sigmas: Tensor, i: int, extra_args, callback) -> Tensor:
+
+def _denoise(
+    model: Denoiser,
+    x: Tensor,
+    sigmas: Tensor,
+    i: int,
+    extra_args: Mapping[str, Any] | None,
+    callback: Callback | None,
+) -> Tensor:
     """One model call, shown to the callback as the host expects it."""
     denoised = model(x, sigmas[i] * x.new_ones(len(x)), **(extra_args or {}))
     if callback is not None:
@@ -21,13 +36,21 @@ def _denoise(model, x: Tensor, sigmas: Tensor, i: int, extra_args, callback) -> 
 
 
 @torch.no_grad()
-def sample_unipc(model, x, sigmas, extra_args=None, callback=None, disable=None):
+def sample_unipc(
+    model: Denoiser,
+    x: Tensor,
+    sigmas: Tensor,
+    extra_args: Mapping[str, Any] | None = None,
+    callback: Callback | None = None,
+    disable: bool | None = None,
+) -> Tensor:
     """UniPC of order 2 with B(h) = e^h - 1 ("bh2"), predicting x0, first order in the first and the last step.
 
     Source: Zhao et al., "UniPC" (2023), algorithms 5 to 8; diffusers' UniPCMultistepScheduler with its defaults.
     """
     history: list[tuple[Tensor, Tensor]] = []  # (sigma, denoised), the newest last
-    start = order = None
+    start: Tensor | None = None
+    order = 1
     last_step = len(sigmas) - 2
     for i in trange(len(sigmas) - 1, disable=disable):
         denoised = _denoise(model, x, sigmas, i, extra_args, callback)
@@ -62,7 +85,15 @@ def _unipc_step(
 
 
 @torch.no_grad()
-def sample_deis(model, x, sigmas, extra_args=None, callback=None, disable=None, first_order_end=False):
+def sample_deis(
+    model: Denoiser,
+    x: Tensor,
+    sigmas: Tensor,
+    extra_args: Mapping[str, Any] | None = None,
+    callback: Callback | None = None,
+    disable: bool | None = None,
+    first_order_end: bool = False,
+) -> Tensor:
     """DEIS of order 2 in log rho; it ends above zero, and the result is scaled to the reference's coordinates there.
 
     first_order_end: take the last step at first order, as the reference does in runs of fewer than 15 steps.

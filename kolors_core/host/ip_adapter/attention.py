@@ -135,6 +135,7 @@ class ImagePrompt:
         height, width = options["original_shape"][-2:]
         key = (entries, cells, height, width, batch, like.dtype, like.device)
         if key not in self._masks:
+            assert self.mask is not None, "there is no mask"
             grid = find_grid(height, width, cells)
             mask = interpolate(self.mask[:, None].float(), grid, mode="area").flatten(1)  # (m, cells)
             mask = comfy.utils.repeat_to_batch_size(mask, batch).repeat(entries // batch, 1)
@@ -198,15 +199,12 @@ class ImageAttention:
         signature = (kinds, len(query), query.dtype, query.device)  # prompts may be computed one by one, in turn
         if signature not in self._batches:
             batch = len(query) // len(kinds)
-            self._batches[signature] = tuple(
-                torch.cat(
-                    [
-                        comfy.utils.repeat_to_batch_size(tensor[NEGATIVE if kind == NEGATIVE else IMAGE], batch)
-                        for kind in kinds
-                    ]
-                ).to(query)
-                for tensor in (self.key, self.value)
-            )
+
+            def repeat(tensor: Tensor) -> Tensor:
+                parts = (tensor[NEGATIVE if kind == NEGATIVE else IMAGE] for kind in kinds)
+                return torch.cat([comfy.utils.repeat_to_batch_size(part, batch) for part in parts]).to(query)
+
+            self._batches[signature] = (repeat(self.key), repeat(self.value))
         return self._batches[signature]
 
     def to(self, *args, **kwargs) -> ImageAttention:

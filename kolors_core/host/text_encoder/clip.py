@@ -73,6 +73,8 @@ class KolorsTextEncoder(torch.nn.Module, comfy.sd1_clip.ClipTokenWeightEncoder):
     it takes precedence over the host's `dtype`, which knows nothing of the file.
     """
 
+    device: torch.device  # set by the host
+
     def __init__(
         self, config: ChatGLM3Config, state_dict, prefix, storage: Storage, device, dtype=None, model_options=None
     ):

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import comfy.lora
 import comfy.ops
@@ -102,6 +103,6 @@ def keep_patches(patcher, *options) -> None:
                 layer.weight = nn.Parameter(stored, requires_grad=False)
 
 
-def packed_operations(bits: int):
+def packed_operations(bits: int) -> Any:
     """The host's casting operations with packed linears."""
     return type(f"Int{bits}Operations", (CASTING,), {"Linear": packed_linear(bits, HostPackedLinear)})

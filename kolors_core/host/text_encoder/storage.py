@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import comfy.model_management
 import torch
@@ -49,7 +50,7 @@ class Storage:
     def __str__(self) -> str:
         return f"int{self.bits}" if self.bits else str(self.dtype).removeprefix("torch.")
 
-    def build(self, config: ChatGLM3Config, operations=None, **options) -> ChatGLM3Encoder:
+    def build(self, config: ChatGLM3Config, operations: Any = None, **options) -> ChatGLM3Encoder:
         """The encoder without weights, on the meta device."""
         if self.bits:
             operations = packed_operations(self.bits)
