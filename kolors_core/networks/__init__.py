@@ -6,4 +6,5 @@ quantization    matrices in 8 or 4 bits
 ip_adapter      IP-Adapter Plus and FaceID Plus
 vision          what the vision encoder sees of an image
 padding         the equal tokens before a prompt
+operations      what a network may be built of: torch's layers, or ComfyUI's
 """
