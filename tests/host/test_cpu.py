@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from conftest import ROOT
+from house import ROOT
 from reference import relative_error
 
 pytestmark = pytest.mark.host
