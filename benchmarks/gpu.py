@@ -174,12 +174,12 @@ class Unets:
     @classmethod
     def build(cls, sizes: Sizes, dtype: torch.dtype, device: Device) -> Unets:
         """Made on the device, never on disk."""
-        import loaders
         from comfyui_kolors.kolors_core.host import compat
+        from comfyui_kolors.kolors_core.host.unet_file import extract_unet
         from reference import build_pipeline, build_scheduler
 
         reference = random_unet(sizes, dtype, device.torch)
-        weights = loaders.extract_unet(reference.state_dict(), "the random UNet")
+        weights, _ = extract_unet(reference.state_dict())
         model = compat.load_diffusion_model_state_dict(dict(weights), {"dtype": dtype}, {})
         pipe = build_pipeline(reference, build_scheduler("euler"))
         prompts = random_prompts(sizes.hidden)
