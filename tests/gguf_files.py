@@ -20,14 +20,14 @@ def vocabulary(pieces):
     return tokens, [pieces.get_score(i) for i in range(count)] + [-1e4] * len(SPECIAL_TOKENS), kinds + [3] * 9
 
 
-def write(path, kind="F32", architecture="chatglm", model="llama", sizes=TINY, leave_out=None):
+def write(path, kind="F32", architecture="chatglm", model="llama", sizes=TINY, leave_out=None, heads=None):
     """A file as llama.cpp's converter makes it, and the state dict of the values in it."""
     import sentencepiece
 
     kind = gguf.GGMLQuantizationType[kind]
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_embedding_length(sizes.hidden)
-    writer.add_head_count(sizes.hidden // sizes.head_dim)
+    writer.add_head_count(sizes.hidden // sizes.head_dim if heads is None else heads)
     writer.add_layer_norm_rms_eps(1e-5)
     tokens, scores, types = vocabulary(sentencepiece.SentencePieceProcessor(model_proto=TOKENIZER.model))
     writer.add_tokenizer_model(model)

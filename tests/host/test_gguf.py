@@ -95,6 +95,7 @@ def test_the_real_tokenizer_comes_back_from_its_vocabulary(tokenizer_file):
     [
         ({"architecture": "llama"}, "is a GGUF file of the model family llama, .* Expected chatglm with llama"),
         ({"model": "gpt2"}, "family chatglm, with a vocabulary of the kind gpt2"),
+        ({"heads": 0}, "is a damaged GGUF file: its sizes or its vocabulary are impossible"),
         ({"leave_out": "scores"}, "is an incomplete GGUF file: tokenizer.ggml.scores is missing"),
         ({"leave_out": "blk.1.ffn_up.weight"}, r"1 of \d+ tensors are missing \(encoder.layers.1.mlp.dense_h_to_4h"),
     ],
