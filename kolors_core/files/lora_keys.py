@@ -1,4 +1,4 @@
-"""LoRA files in every style of keys, renamed to the host's own: ``<module of the model>.lora_up.weight`` and the like.
+"""LoRA files in any key format, renamed to the host's own: ``<module of the model>.lora_up.weight`` and the like.
 
 A key is the name of a module and of one of its parts. Modules are known by what they are called in diffusers, in SD
 checkpoints and in DiffSynth, with dots or underscores; parts by what PEFT, diffusers and kohya call them.

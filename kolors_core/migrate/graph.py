@@ -181,3 +181,16 @@ def skip_reroutes(link: Link) -> Link | None:
         seen.add(source.node)
         source = next(source.node.links, None)
     return source
+
+
+def number_added(nodes: Iterable[Node], last: int, kind: type[int] | type[str]) -> int:
+    """Give every added node an id of `kind` above `last`, or that of the node it stands in for. Returns the highest."""
+    for node in nodes:
+        if node.old is None:
+            continue
+        if node.stands_in:
+            node.id = node.old.id
+        else:
+            last += 1
+            node.id = kind(last)
+    return last

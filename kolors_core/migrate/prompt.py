@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .graph import Graph, Link, Node
+from .graph import Graph, Link, Node, number_added
 from .report import Report
 from .shapes import CONTROL
 
@@ -46,15 +46,7 @@ def write_prompt(graph: Graph) -> dict:
 
 def _number_nodes(graph: Graph) -> None:
     numbers = [int(node.id) for node in [*graph.nodes, *graph.outputs] if str(node.id).isdecimal()]
-    last = max(numbers, default=0)
-    for node in graph.nodes:
-        if node.old is None:
-            continue
-        if node.stands_in:
-            node.id = node.old.id
-        else:
-            last += 1
-            node.id = str(last)
+    number_added(graph.nodes, max(numbers, default=0), str)
 
 
 def _is_beside(node: Node) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from ..graph import Graph, Link, Node
+from ..graph import Graph, Link, Node, number_added
 from ..layout import arrange, box_of, fit_groups
 from ..shapes import CONTROL, SHAPES, Input
 from ..table import TABLE
@@ -40,15 +40,7 @@ def write_workflow(workflow: dict, graphs: list[Graph]) -> dict:
 def _number_nodes(parts: list[dict], graphs: list[Graph]) -> int:
     """Give every added node an id. Returns the highest in use."""
     last = max([0, *(raw["id"] for scope in parts for raw in scope["nodes"] if isinstance(raw["id"], int))])
-    for node in (node for graph in graphs for node in graph.nodes):
-        if node.old is None:
-            continue
-        if node.stands_in:
-            node.id = node.old.id
-        else:
-            last += 1
-            node.id = last
-    return last
+    return number_added((node for graph in graphs for node in graph.nodes), last, int)
 
 
 def _write_scope(scope: dict, graph: Graph) -> None:
