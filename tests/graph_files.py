@@ -41,8 +41,9 @@ def as_canvas(prompt: dict) -> dict:
     """The same graph as the front end saves it, with little room between the nodes."""
     numbers = iter(range(1, 10000))
     links, nodes, below = [], {}, [0] * 4
+    declared = getattr(prompt, "declared", DECLARED)
     for index, (key, node) in enumerate(prompt.items()):
-        slots, widgets, outputs = DECLARED[node["class_type"]]
+        slots, widgets, outputs = declared[node["class_type"]]
         linked = {name for name, value in node["inputs"].items() if isinstance(value, list)} - dict(slots).keys()
         inputs = [{"name": name, "type": kind, "link": None} for name, kind in slots]
         inputs += [
@@ -155,6 +156,14 @@ def box(node: dict) -> tuple[float, float, float, float]:
         [value["0"], value["1"]] if isinstance(value, dict) else value for value in (node["pos"], node["size"])
     )
     return x, y - 50, width, height + 50
+
+
+def members(workflow: dict, group: dict) -> set:
+    """Ids of the nodes that the front end counts to a group: those whose centre lies in its frame."""
+    x, y, width, height = group["bounding"]
+    boxes = {node["id"]: box(node) for node in workflow["nodes"]}
+    centres = {id: (left + wide / 2, top + high / 2) for id, (left, top, wide, high) in boxes.items()}
+    return {id for id, (u, v) in centres.items() if x <= u < x + width and y <= v < y + height}
 
 
 def to_prompt(workflow: dict, object_info: dict) -> dict:

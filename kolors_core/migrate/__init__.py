@@ -8,13 +8,17 @@ makes room for added nodes, and `shapes` describes the nodes that a converted gr
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from . import canvas
-from .graph import Graph, Link, Node, Unmapped, skip_reroutes
-from .prompt import is_prompt, read_prompt, write_prompt
+from .foreign import report_foreign
+from .graph import Graph, Link, Node, Unmapped, skip_passing
+from .prompt import read_prompt, write_prompt
 from .report import Report
-from .table import REMOVABLE, RETYPED, TABLE
+from .table import REMOVABLE, REPLACED, TABLE
+from .table.bizyair import as_local
+from .wrapped import find_graphs, is_request
 
 
 class NotAGraph(ValueError):
@@ -24,30 +28,45 @@ class NotAGraph(ValueError):
 def convert_graph(data: Any) -> tuple[Any, Report]:
     """A graph in canvas or in API format with the nodes of this pack, and a report on what was done.
 
-    `data`, as read from JSON, stays as it is. Raises NotAGraph.
+    `data`, as read from JSON, stays as it is. A graph inside of other data comes out alone, but that of a request to a
+    server together with the rest. Raises NotAGraph.
     """
     report = Report()
-    if canvas.is_workflow(data):
-        graphs, result = _convert_workflow(data, report)
-    elif is_prompt(data):
-        graphs, result = _convert_prompt(data, report)
-    elif isinstance(data, dict) and is_prompt(data.get("prompt")):  # as it is posted
-        graphs, prompt = _convert_prompt(data["prompt"], report)
-        result = {**data, "prompt": prompt}
+    if is_request(data):
+        result = copy.deepcopy(data)
+        graphs, result["prompt"] = _convert(result["prompt"], report)
+        extra = result.get("extra_data")
+        about = extra.get("extra_pnginfo") if isinstance(extra, dict) else None
+        if isinstance(about, dict) and canvas.is_workflow(about.get("workflow")):
+            _, about["workflow"] = _convert(about["workflow"], Report())
     else:
+        graphs, result = _convert(_choose(find_graphs(data), report), report)
+    untouched = [node for graph in graphs for node in graph.nodes if node.old is None and not canvas.is_boundary(node)]
+    report.kept = sorted(node.type for node in untouched if node.type not in TABLE)
+    return result, report
+
+
+def _choose(found: list[dict], report: Report) -> dict:
+    """The last graph, which is the newest in a server's history."""
+    if not found:
         raise NotAGraph(
             "this is JSON, but not a graph of ComfyUI: expected 'nodes' and 'links' (File > Save), or numbered nodes "
             "with 'class_type' (File > Export (API))."
         )
-    untouched = [node for graph in graphs for node in graph.nodes if node.old is None and not canvas.is_boundary(node)]
-    report.kept = sorted(node.type for node in untouched if node.type not in TABLE)
-    return result, report
+    if len(found) > 1:
+        report.note("The file", f"it holds {len(found)} graphs; the last one is converted. For another give it alone.")
+    return found[-1]
+
+
+def _convert(graph: dict, report: Report) -> tuple[list[Graph], dict]:
+    return _convert_workflow(graph, report) if canvas.is_workflow(graph) else _convert_prompt(graph, report)
 
 
 def _convert_workflow(workflow: dict, report: Report) -> tuple[list[Graph], dict]:
     """The graphs of a canvas and its subgraphs, and the new canvas."""
     if fault := canvas.find_fault(workflow):
         raise NotAGraph(f"this graph is damaged: {fault}. Open it in ComfyUI, save it again, and convert that file.")
+    workflow = as_local(workflow, canvas.list_nodes(workflow), report)
     graphs = canvas.read_graphs(workflow, report)
     for graph in graphs:
         _replace_old_nodes(graph)
@@ -56,12 +75,14 @@ def _convert_workflow(workflow: dict, report: Report) -> tuple[list[Graph], dict
 
 def _convert_prompt(prompt: dict, report: Report) -> tuple[list[Graph], dict]:
     """The one graph of a prompt in API format, and the new prompt."""
+    prompt = as_local(prompt, [(id, node["class_type"]) for id, node in prompt.items()], report)
     graph = read_prompt(prompt, report)
     _replace_old_nodes(graph)
     return [graph], write_prompt(graph)
 
 
 def _replace_old_nodes(graph: Graph) -> None:
+    report_foreign(graph)
     _clean_inputs(graph)
     in_file = list(graph.nodes)
     _apply_mappings(graph)
@@ -70,13 +91,13 @@ def _replace_old_nodes(graph: Graph) -> None:
 
 
 def _clean_inputs(graph: Graph) -> None:
-    """Leave only what mappings can read: links that pass by reroutes, and values that are no list or dictionary."""
+    """Leave only what mappings can read: direct links to what goes, and values that are no list or dictionary."""
     for node in (node for node in graph.nodes if node.type in TABLE):
         node.values = {name: value for name, value in node.values.items() if not isinstance(value, (list, dict))}
-        for name in RETYPED:
+        for name in REPLACED:
             link = node.values.get(name)
             if isinstance(link, Link):
-                node.values[name] = skip_reroutes(link)
+                node.values[name] = skip_passing(link)
 
 
 def _apply_mappings(graph: Graph) -> None:

@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 from . import NotAGraph, convert_graph
-from .png import read_workflow
+from .embedded import read_graph
 
 
 def read(path: Path) -> object:
-    """The JSON of a file, or the graph that ComfyUI stored in a PNG.
+    """The JSON of a file, or the graph that ComfyUI stored in a picture.
 
     Raises SystemExit with what is wrong.
     """
@@ -22,18 +22,31 @@ def read(path: Path) -> object:
     except OSError as error:
         raise SystemExit(f"{path} cannot be read: {error.strerror or error}.") from error
     try:
-        return json.loads(read_workflow(content) or content.decode("utf-8-sig"))
+        found = read_graph(content)
+    except ValueError as error:
+        raise SystemExit(
+            f"{path} {error}. Expected a graph: a .json that ComfyUI saved, or a PNG, WebP, JPEG or .latent file with "
+            "the graph in it. Pictures lose it where a site or a program stores them anew."
+        ) from error
+    try:
+        return json.loads(content if found is None else found, parse_constant=lambda name: None)
     except (ValueError, RecursionError) as error:
         raise SystemExit(
-            f"{path} is not JSON ({error}), nor a PNG with a graph in it. Save the graph in ComfyUI and give its .json."
+            f"{path} is not JSON ({error}), nor a picture with a graph in it. Save the graph in ComfyUI and give its "
+            ".json."
         ) from error
 
 
 def write(path: Path, data: object, overwrite: bool) -> None:
     """Write a new file. Raises SystemExit where it cannot be written, or exists and may not be overwritten."""
+    text = json.dumps(data, ensure_ascii=False, indent=2)
     try:
-        with path.open("w" if overwrite else "x", encoding="utf-8") as file:
-            file.write(json.dumps(data, ensure_ascii=False, indent=2) + "\n")
+        content = text.encode()
+    except UnicodeEncodeError:  # half a character, which only an escape can stand for
+        content = json.dumps(data, indent=2).encode()
+    try:
+        with path.open("wb" if overwrite else "xb") as file:
+            file.write(content + b"\n")
     except FileExistsError:
         raise SystemExit(f"{path} exists already. Give another name, or add --overwrite.") from None
     except OSError as error:
@@ -42,7 +55,9 @@ def write(path: Path, data: object, overwrite: bool) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser("python -m kolors_core.migrate", description=__doc__)
-    parser.add_argument("old", type=Path, help="the graph: .json in canvas or API format, or a .png that ComfyUI saved")
+    parser.add_argument(
+        "old", type=Path, help="the graph: .json in canvas or API format, or a picture that ComfyUI saved"
+    )
     parser.add_argument("new", type=Path, help="where the converted graph is written, in the same format")
     parser.add_argument("--overwrite", action="store_true", help="let an existing NEW be replaced")
     given = parser.parse_args(arguments)

@@ -9,13 +9,32 @@ from typing import Any, NamedTuple
 from .report import Report
 from .shapes import CONTROL, SHAPES, Input
 
+#: Nodes that give what they get, under whatever type. A Get node gets it from the Set node of its name.
+PASSING = {
+    "Reroute",
+    "Reroute (rgthree)",
+    "ReroutePrimitive|pysssss",
+    "SetNode",
+    "GetNode",
+    "easy setNode",
+    "easy getNode",
+}
+
+
+BYPASSED = 4  # the front end's mode
+
 
 class Link(NamedTuple):
-    """An output of a node, as the value of an input."""
+    """An output of a node, as the value of an input.
+
+    id: of the canvas link that it was read from. typed: what the widget under it holds, which the front end sends where
+    the link leads nowhere, as behind a bypassed node.
+    """
 
     node: Node
     slot: int
-    id: int | None = None  # of the canvas link that it was read from
+    id: int | None = None
+    typed: Any = None
 
     def output(self, slot: int) -> Link:
         return Link(self.node, slot)
@@ -35,10 +54,27 @@ class Node:
     raw: dict = field(default_factory=dict)  # as the file has it
     old: Node | None = None  # of an added node: the one that it was added for
     stands_in: bool = False  # whether it takes the id, place and title of `old`
+    setter: Node | None = None  # of a Get node: its Set node
 
     def get(self, name: str, default: Any = None) -> Any:
         """What an input is given."""
         return self.values.get(name, default)
+
+    def slots(self, part: str) -> list[dict]:
+        """The "inputs" or "outputs" that the canvas has for it."""
+        slots = self.raw.get(part)
+        return [slot for slot in slots if isinstance(slot, dict)] if isinstance(slots, list) else []
+
+    @property
+    def first_widget(self) -> Any:
+        """The first value that the canvas holds for it."""
+        stored = self.raw.get("widgets_values")
+        return stored[0] if isinstance(stored, list) and stored else None
+
+    @property
+    def is_bypassed(self) -> bool:
+        """Whether it passes on what it gets, as the user chose on the canvas."""
+        return self.raw.get("mode") == BYPASSED
 
     @property
     def links(self) -> Iterator[Link]:
@@ -68,10 +104,11 @@ class EncodedPrompts:
 class Graph:
     """One graph of a file: all of an API prompt, or the canvas, or one of its subgraphs."""
 
-    def __init__(self, nodes: Iterable[Node], report: Report, on_canvas: bool = True):
+    def __init__(self, nodes: Iterable[Node], report: Report, on_canvas: bool = True, boxes: Iterable[str] = ()):
         self.nodes = list(nodes)
         self.report = report
         self.on_canvas = on_canvas
+        self.boxes = set(boxes)  # types that stand for a subgraph, outside and inside
         self.outputs: dict[Node, dict[int, Link]] = {}  # of each replaced node: where its outputs come from now
         self.encoded: dict[Node | None, EncodedPrompts] = {}
         self.renamed: dict[tuple[str, str], tuple[Node, str]] = {}  # (old id, widget) -> its successor
@@ -85,8 +122,8 @@ class Graph:
         A value that the input cannot hold is brought into its range or replaced by its default, and reported.
         """
         shape = SHAPES[kind]
-        first = not any(node.old is old for node in self.nodes)
-        values = {name: value for name, value in values.items() if value is not None}
+        first = not any(node.old is old and node.stands_in for node in self.nodes)
+        values = {name: value for name, value in values.items() if value is not None and not leads_nowhere(value)}
         for name, value in values.items():
             if not isinstance(value, Link) and name != CONTROL:
                 values[name] = self._fit(old, kind, shape.input(name), value)
@@ -100,20 +137,32 @@ class Graph:
         self.nodes.append(node)
         return Link(node, 0)
 
+    def add_beside(self, old: Node, kind: str, **values: Any) -> Link:
+        """The same for a node that never takes its place."""
+        link = self.add(old, kind, **values)
+        link.node.stands_in = False
+        return link
+
     def replace(self, old: Node, outputs: dict[int, Any]) -> None:
         """`old` goes; its outputs come from these Links. What is not a Link, or not named, leads nowhere."""
         self.outputs[old] = {slot: link for slot, link in outputs.items() if isinstance(link, Link)}
 
+    def rename(self, old: Node, name: str, new: Node, new_name: str) -> None:
+        """A widget of `old` is `new_name` of the node `new` now, also where the box of a subgraph shows it."""
+        self.renamed[str(old.id), name] = (new, new_name)
+
     def source(self, node: Node, name: str) -> Node | None:
-        """The node behind an input, with reroutes left out."""
+        """The node behind an input, with those that only pass on left out."""
         link = node.values.get(name)
-        link = skip_reroutes(link) if isinstance(link, Link) else None
+        link = skip_passing(link) if isinstance(link, Link) else None
         return link and link.node
 
     def consumers(self, node: Node) -> list[Node]:
-        """The nodes of the file behind all outputs that are not replaced yet, with reroutes left out."""
+        """The nodes of the file behind all outputs that are not replaced yet, with those that only pass on left out."""
         waiting = [other for other in self.nodes if other.old is None and other not in self.outputs]
-        sources = {other: [skip_reroutes(link) for link in other.links] for other in waiting if other.type != "Reroute"}
+        sources = {
+            other: [skip_passing(link) for link in other.links] for other in waiting if other.type not in PASSING
+        }
         return [other for other, links in sources.items() if any(link and link.node is node for link in links)]
 
     def stand_in(self, new: Node) -> None:
@@ -137,33 +186,38 @@ class Graph:
         removable: types of nodes of the file that go when their last consumer has gone.
         """
         self.nodes = [node for node in self.nodes if node not in self.outputs]
-        for node in self.nodes:
-            self._resolve_links(node)
+        lost = [(node, link) for node in self.nodes for link in self._resolve_links(node)]
         while idle := [node for node in self.nodes if self._is_idle(node, removable)]:
             self.nodes = [node for node in self.nodes if node not in idle]
+        for node, link in lost:
+            if node.old is None and node in self.nodes:
+                self.report.note(link.node, f"its output {link.slot} went into {node}, which now gets nothing.")
         for node in self.nodes:
             node.stands_in = node.stands_in and node.old not in self.nodes
 
-    def _resolve_links(self, node: Node) -> None:
+    def _resolve_links(self, node: Node) -> list[Link]:
+        """Let the inputs of a node come from what is there now. Returns the links that lead nowhere any more."""
+        lost = []
         for name, link in list(node.values.items()):
             if not isinstance(link, Link):
                 continue
             if resolved := self._resolve(link):
                 node.values[name] = resolved
-                continue
-            del node.values[name]
-            if node.old is None:
-                self.report.note(link.node, f"its output {link.slot} went into {node}, which now gets nothing.")
+            else:
+                del node.values[name]
+                lost.append(link)
+        return lost
 
     def _resolve(self, link: Link) -> Link | None:
         """Where a link comes from now, under the number that it has in the file."""
         now: Link | None = link
         while now is not None and now.node in self.outputs:
             now = self.outputs[now.node].get(now.slot)
-        return now and now._replace(id=link.id)
+        return now and now._replace(id=link.id, typed=link.typed)
 
     def _used(self) -> set[Node]:
-        return {link.node for node in self.nodes for link in node.links}
+        setters = {node.setter for node in self.nodes if node.setter}
+        return {link.node for node in self.nodes for link in node.links} | setters
 
     def _is_idle(self, node: Node, removable: set[str]) -> bool:
         """Whether nothing reads the node although something did, or its predecessor was read."""
@@ -171,16 +225,21 @@ class Graph:
         return known and (node.old or node) in self.used_before and node not in self._used()
 
 
-def skip_reroutes(link: Link) -> Link | None:
-    """The output that a link leads back to behind reroutes; None where it leads nowhere."""
+def skip_passing(link: Link) -> Link | None:
+    """The output that a link leads back to behind nodes that only pass on; None where it leads nowhere."""
     source: Link | None = link
     seen: set[Node] = set()
-    while source is not None and source.node.type == "Reroute":
+    while source is not None and source.node.type in PASSING:
         if source.node in seen:
             return None
         seen.add(source.node)
-        source = next(source.node.links, None)
+        source = next((source.node.setter or source.node).links, None)
     return source
+
+
+def leads_nowhere(value: Any) -> bool:
+    """Whether this is a link, but to no output."""
+    return isinstance(value, Link) and skip_passing(value) is None
 
 
 def number_added(nodes: Iterable[Node], last: int, kind: type[int] | type[str]) -> int:

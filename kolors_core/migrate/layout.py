@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from .shapes import SHAPES
@@ -17,13 +16,29 @@ class Box(NamedTuple):
     width: float
     height: float
 
+    @property
+    def right(self) -> float:
+        return self.x + self.width
+
+    @property
+    def bottom(self) -> float:
+        return self.y + self.height
+
+    def holds_centre(self, other: Box) -> bool:
+        x, y = other.x + other.width / 2, other.y + other.height / 2
+        return self.x <= x < self.right and self.y <= y < self.bottom
+
+    def covers(self, other: Box) -> bool:
+        return self.x <= other.x and self.y <= other.y and other.right <= self.right and other.bottom <= self.bottom
+
+    def grown_to(self, boxes: list[Box]) -> Box:
+        """This box, as much wider and higher as it takes to reach the right and lower ends of others."""
+        right = max([self.right, *(box.right for box in boxes)])
+        bottom = max([self.bottom, *(box.bottom for box in boxes)])
+        return Box(self.x, self.y, right - self.x, bottom - self.y)
+
     def meets(self, other: Box) -> bool:
-        return (
-            self.x < other.x + other.width
-            and other.x < self.x + self.width
-            and self.y < other.y + other.height
-            and other.y < self.y + self.height
-        )
+        return self.x < other.right and other.x < self.right and self.y < other.bottom and other.y < self.bottom
 
 
 def pair(value: object, default: tuple[float, float] = (0, 0)) -> tuple[float, float]:
@@ -106,14 +121,46 @@ def _lowest(above: dict, raw: dict, before: dict[int, Box]) -> float:
     return upper.y + upper.height - (old_upper.y + old_upper.height - old_lower.y if lay_on_it else 0)
 
 
-def fit_groups(groups: list[dict], before: dict[Any, Box], after: Iterable[dict]) -> None:
-    """Let the frames of groups still hold the nodes that they held, which covered the boxes `before` by id."""
-    for group in groups:
-        frame = group.get("bounding") if isinstance(group, dict) else None
-        if not isinstance(frame, list) or len(frame) != 4 or not all(isinstance(n, (int, float)) for n in frame):
-            continue
-        x, y, width, height = frame
-        held = [raw for raw in after if raw["id"] in before and before[raw["id"]].meets(Box(x, y, width, height))]
-        right = max([x + width, *(box_of(raw).x + box_of(raw).width + GAP for raw in held)])
-        bottom = max([y + height, *(box_of(raw).y + box_of(raw).height + GAP for raw in held)])
-        group["bounding"] = [x, y, right - x, bottom - y]
+def fit_groups(groups: list[dict], before: dict[Any, Box], after: list[tuple[dict, Any]]) -> None:
+    """Let the frames of groups hold the nodes that they held, as far as these have moved, grown or become more.
+
+    before: the boxes of all nodes by id. after: each node with the id of the one that it was or was added for.
+    The front end counts a node to the frame that its centre lies in, and a frame to the one that covers it.
+    """
+    frames = [(group, frame) for group in groups if (frame := _frame_of(group))]
+    frames.sort(key=lambda one: one[1].width * one[1].height)
+    there = [(raw, id) for raw, id in after if id in before]
+    fitted: list[tuple[Box, Box]] = []
+    for group, frame in frames:
+        held = [(raw, id) for raw, id in there if frame.holds_centre(before[id])]
+        stayed = [(before[id], box_of(raw)) for raw, id in held if raw["id"] == id]
+        stayed += [(old, new) for old, new in fitted if frame.covers(old)]
+        added = [box_of(raw) for raw, id in held if raw["id"] != id]
+        others = [box_of(raw) for raw, id in there if not frame.holds_centre(before[id])]
+        new = _fit(frame, stayed, added, others)
+        group["bounding"] = list(new)
+        fitted.append((frame, new))
+
+
+def _frame_of(group: Any) -> Box | None:
+    frame = group.get("bounding") if isinstance(group, dict) else None
+    if isinstance(frame, list) and len(frame) == 4 and all(type(n) in (int, float) for n in frame):
+        return Box(*frame)
+    return None
+
+
+def _fit(frame: Box, stayed: list[tuple[Box, Box]], added: list[Box], others: list[Box]) -> Box:
+    """A frame for what it held, given as it was and as it is, and for what was added.
+
+    It takes in none of the `others`: rather it leaves out what was added far away, or reaches no more than centres.
+    """
+    moved = max(min([new.y - old.y for old, new in stayed], default=0), 0)
+    frame = frame._replace(y=frame.y + moved)
+    changed = [new for old, new in stayed if new != old]
+    centres = [Box(box.x, box.y, box.width / 2 + 1, box.height / 2 + 1) for box in changed]
+    choices = [frame.grown_to(_with_gap(changed + added)), frame.grown_to(_with_gap(changed)), frame.grown_to(centres)]
+    return next((one for one in choices if not any(map(one.holds_centre, others))), choices[-1])
+
+
+def _with_gap(boxes: list[Box]) -> list[Box]:
+    return [Box(box.x, box.y, box.width + GAP, box.height + GAP) for box in boxes]

@@ -26,8 +26,7 @@ from comfyui_kolors.devtools.folders import link_pack
 from comfyui_kolors.devtools.places import Setup
 from comfyui_kolors.devtools.progress import Progress
 from comfyui_kolors.devtools.server import free_port, running_server
-from comfyui_kolors.kolors_core.migrate import convert_graph
-from comfyui_kolors.kolors_core.migrate.png import read_workflow
+from comfyui_kolors.kolors_core.migrate import convert_graph, embedded
 from comfyui_kolors.kolors_core.migrate.shapes import CONTROL, SHAPES
 from comfyui_kolors.kolors_core.migrate.table import TABLE, Swap
 from graph_files import as_canvas, canvas_faults, overlaps, to_prompt
@@ -348,7 +347,7 @@ def examples() -> list[tuple[str, Path]]:
 
 def read_graph(path: Path) -> dict:
     content = path.read_bytes()
-    return json.loads(read_workflow(content) or content)
+    return json.loads(embedded.read_graph(content) or content)
 
 
 EXAMPLES = examples()

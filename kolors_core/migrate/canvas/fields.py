@@ -51,6 +51,11 @@ def scopes(workflow: dict) -> list[dict]:
     return [workflow, *(scope for scope in subgraphs if is_workflow(scope))]
 
 
+def list_nodes(workflow: dict) -> list[tuple[Any, str]]:
+    """The id and type of each node of the canvas and its subgraphs."""
+    return [(raw["id"], raw["type"]) for scope in scopes(workflow) for raw in scope["nodes"]]
+
+
 def new_type(kind: Any) -> Any:
     """The type of a slot or link in a converted graph."""
     return NEW_TYPES.get(kind, kind) if isinstance(kind, str) else kind

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from ..graph import Graph, Link, Node
 from ..report import Report
 from ..table import TABLE
 from .fields import BOUNDARY, dict_at, is_boundary, is_id, links_by_id, list_at, scopes
+
+SET_NODES = ("SetNode", "easy setNode")
+GET_NODES = ("GetNode", "easy getNode")
 
 
 def read_graphs(workflow: dict, report: Report) -> list[Graph]:
@@ -19,10 +23,11 @@ def read_graphs(workflow: dict, report: Report) -> list[Graph]:
         if kinds:
             todo = "Convert the group node to nodes on the canvas (right click), save, and convert again."
             report.leave(f"group node '{name}'", f"it holds {', '.join(kinds)}. {todo}")
-    return [_read_scope(scope, report) for scope in scopes(workflow)]
+    boxes = {BOUNDARY, *(str(scope.get("id")) for scope in scopes(workflow)[1:])}
+    return [_read_scope(scope, report, boxes) for scope in scopes(workflow)]
 
 
-def _read_scope(scope: dict, report: Report) -> Graph:
+def _read_scope(scope: dict, report: Report, boxes: set[str]) -> Graph:
     nodes = {raw["id"]: Node(raw["type"], {}, raw["id"], raw) for raw in scope["nodes"]}
     nodes |= {id: Node(BOUNDARY, {}, id) for id in _boundary_ids(scope)}
     stored = links_by_id(scope)
@@ -33,12 +38,22 @@ def _read_scope(scope: dict, report: Report) -> Graph:
     }
     for node in nodes.values():
         node.values |= _widget_values(node)
-        node.values |= _linked_inputs(node, links)
+        for name, link in _linked_inputs(node, links).items():
+            node.values[name] = link._replace(typed=node.values.get(name))
+    _join_set_and_get(nodes.values())
     for number, link in links.items():
         target = nodes.get(stored[number]["target_id"])
         if target and is_boundary(target):
             target.values[stored[number]["target_slot"], number] = link
-    return Graph(nodes.values(), report)
+    return Graph(nodes.values(), report, boxes=boxes)
+
+
+def _join_set_and_get(nodes: Iterable[Node]) -> None:
+    """Tell each Get node its Set node: the one with the same name in its first widget."""
+    setters = {node.first_widget: node for node in nodes if node.type in SET_NODES}
+    for node in nodes:
+        if node.type in GET_NODES:
+            node.setter = setters.get(node.first_widget)
 
 
 def _boundary_ids(scope: dict) -> list[Any]:

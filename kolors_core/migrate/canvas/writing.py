@@ -98,7 +98,9 @@ def _stored_values(one: Input, node: Node) -> list[Any]:
     if not one.is_widget:
         return []
     value = node.values.get(one.name)
-    stored = one.default if value is None or isinstance(value, Link) else value
+    if isinstance(value, Link):
+        value = None if value.typed is None else one.fit(value.typed)
+    stored = one.default if value is None else value
     return [stored, node.values.get(CONTROL, "fixed")] if one.control else [stored]
 
 
@@ -124,7 +126,8 @@ def _arrange(scope: dict, written: dict[Node, dict]) -> None:
     """Make room for the added nodes, in the groups too."""
     before = {raw["id"]: box_of(raw) for raw in scope["nodes"]}
     arrange([(raw, _predecessor(node, written)) for node, raw in written.items()])
-    fit_groups(list_at(scope, "groups"), before, written.values())
+    after = [(raw, node.old.id if node.old else node.id) for node, raw in written.items()]
+    fit_groups(list_at(scope, "groups"), before, after)
 
 
 def _predecessor(node: Node, written: dict[Node, dict]) -> dict | None:

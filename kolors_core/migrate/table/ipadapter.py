@@ -1,6 +1,6 @@
-"""What Kolors needs of cubiq/ComfyUI_IPAdapter_plus, and the copy of it in MinusZoneAI/ComfyUI-Kolors-MZ.
+"""What Kolors needs of cubiq/ComfyUI_IPAdapter_plus, and its copies: MinusZoneAI/ComfyUI-Kolors-MZ, and the V2 nodes.
 
-Source: the node declarations of both.
+Source: the node declarations of both, and of chflame163/ComfyUI_IPAdapter_plus_V2.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NEAREST_WEIGHT_TYPES = {
     "style transfer precise": "style",
     "composition precise": "composition",
 }
-LOADERS = ("IPAdapterModelLoader", "MZ_IPAdapterModelLoaderKolors")
+LOADERS = ("IPAdapterModelLoader", "IPAdapterModelLoaderV2", "MZ_IPAdapterModelLoaderKolors")
 KEPT_INPUTS = ("model", "clip_vision", "image", "weight", "start_at", "end_at", "image_negative", "attn_mask")
 
 
@@ -62,6 +62,8 @@ def _add_apply(old: Node, graph: Graph, kind: str) -> Link:
 def _adapter_of(old: Node, graph: Graph) -> Link:
     """The new loader for the adapter that an Apply node is given; one for all that are given the same."""
     loader = graph.source(old, "ipadapter")
+    if loader is not None and loader.type == "KolorsIPAdapterLoader":
+        return Link(loader, 0)
     if loader is None or loader.type not in LOADERS:
         raise Unmapped(
             f"its adapter comes from {loader or 'nowhere'}, which also provides other things. Load the Kolors adapter "
@@ -110,6 +112,7 @@ NODES = {
     "MZ_IPAdapterAdvancedKolors": OldNode(("weight", *APPLY), replace_apply),
     "MZ_IPAdapterFaceID": OldNode(("weight", "weight_faceidv2", *APPLY), replace_face_apply),
     "IPAdapterFaceIDKolors": OldNode(("weight", "weight_faceidv2", "weight_kolors", *APPLY), replace_face_apply),
+    "IPAdapterFaceIDKolorsV2": OldNode(("weight", "weight_faceidv2", "weight_kolors", *APPLY), replace_face_apply),
     "MZ_IPAdapterModelLoaderKolors": OldNode(("ipadapter_file",), replace_adapter_loader),
     "MZ_IPAdapterInsightFaceLoader": OldNode(("provider",), replace_insightface_loader),
 }

@@ -7,7 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..graph import Graph, Node
+from ..graph import Graph, Link, Node
+
+SDXL_SCHEDULE = (
+    "SDXL's schedule is kept, as the old node set it. Remove the new node to use the schedule that Kolors was trained "
+    "with, unless a few-step LoRA needs SDXL's."
+)
 
 
 @dataclass(frozen=True)
@@ -17,10 +22,12 @@ class OldNode:
     widgets: in the order of its values on the canvas.
     mapping: adds new nodes to the graph and says where the old node's outputs come from now. Raises Unmapped where it
     cannot.
+    gives: the type of its first output, where that is one of the older packs' own.
     """
 
     widgets: tuple[str, ...]
     mapping: Callable[[Node, Graph], None]
+    gives: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,7 +48,7 @@ class Swap:
         link = graph.add(old, self.new, **given, **self.values)
         graph.replace(old, {slot: link.output(new) for slot, new in self.outputs.items()})
         for new, name in self.inputs.items():
-            graph.renamed[str(old.id), name] = (link.node, new)
+            graph.rename(old, name, link.node, new)
         if self.note:
             graph.report.note(old, self.note)
         if "text" in given:
@@ -65,7 +72,12 @@ def note_prompt_syntax(old: Node, text: Any, graph: Graph) -> None:
         )
 
 
+def keep_sdxl_schedule(old: Node, graph: Graph, model: Any) -> Link:
+    """The MODEL with the schedule that the old node gave it."""
+    graph.report.note(old, SDXL_SCHEDULE)
+    return graph.add(old, "KolorsModelSampling", model=model, schedule="sdxl")
+
+
 def only_widget(loader: Node, name: str) -> Any:
     """The value of a loader's one widget: the canvas knows it by position if the node is not in the table."""
-    stored = loader.raw.get("widgets_values")
-    return loader.get(name, stored[0] if isinstance(stored, list) and stored else None)
+    return loader.get(name, loader.first_widget)

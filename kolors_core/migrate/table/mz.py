@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from ..graph import Graph, Link, Node, Unmapped
+from typing import Any
+
+from ..graph import Graph, Link, Node, Unmapped, skip_passing
 from ..shapes import CONTROL
-from .mapping import OldNode, Swap, only_widget
+from .mapping import SDXL_SCHEDULE, OldNode, Swap, keep_sdxl_schedule, only_widget
 from .wrapper import ENCODER, find_encoded
 
 SIZES = ("width", "height", "crop_w", "crop_h", "target_width", "target_height")
+UNION_TYPE = "SetUnionControlNetType"
 CONTROL_NET_LOADERS = ("ControlNetLoader", "MZ_KolorsControlNetLoader")
 CLIP_OUTPUTS = {"KolorsChatGLM3Loader": 0, "KolorsCheckpointLoader": 1}
 
@@ -44,9 +47,20 @@ def remove_cuda_generator(old: Node, graph: Graph) -> None:
     )
 
 
+def replace_legacy_loader(old: Node, graph: Graph) -> None:
+    """The first version of the loader left the model on SDXL's schedule."""
+    model = graph.add(old, "KolorsUNETLoader", unet_name=old.get("unet_name"), weight_dtype="default")
+    graph.rename(old, "unet_name", model.node, "unet_name")
+    graph.replace(old, {0: keep_sdxl_schedule(old, graph, model)})
+
+
 def replace_control_net_patch(old: Node, graph: Graph) -> None:
     """The patch goes; the loader of its ControlNet gets the model instead."""
-    loader = graph.source(old, "control_net")
+    given = old.get("control_net")
+    if old.is_bypassed:
+        graph.replace(old, {0: given})
+        return
+    loader, before = _trace_control_net(old, graph)
     if loader is None or loader.type not in CONTROL_NET_LOADERS:
         raise Unmapped(
             f"its ControlNet comes from {loader or 'nowhere'}. Load it with 'Load Kolors ControlNet', connect the "
@@ -54,7 +68,29 @@ def replace_control_net_patch(old: Node, graph: Graph) -> None:
         )
     name = only_widget(loader, "control_net_name")
     link = graph.add(old, "KolorsControlNetLoader", control_net_name=name, model=old.get("model"))
-    graph.replace(old, {0: link})
+    if before is None:
+        graph.replace(old, {0: link})
+        return
+    node, key = before
+    node.values[key] = link
+    graph.replace(old, {0: given})
+
+
+def _trace_control_net(old: Node, graph: Graph) -> tuple[Node | None, tuple[Node, Any] | None]:
+    """The loader behind `old`, and the node between them that chooses the type of a union, with its input's key."""
+    source = graph.source(old, "control_net")
+    if source is None or source.type != UNION_TYPE:
+        return source, None
+    inputs = [(key, skip_passing(value)) for key, value in source.values.items() if isinstance(value, Link)]
+    key, link = next(((key, link) for key, link in inputs if link), (None, None))
+    if link is None:
+        return None, None
+    if graph.consumers(source) != [old]:
+        raise Unmapped(
+            f"{source} before it feeds other nodes too. Load the ControlNet with 'Load Kolors ControlNet', connect the "
+            "MODEL there, and remove this node."
+        )
+    return link.node, (source, key)
 
 
 PROMPT = Swap("KolorsPromptEncode", {"clip": "chatglm3_model", "text": "text"})
@@ -63,18 +99,12 @@ UNET = Swap("KolorsUNETLoader", {"unet_name": "unet_name"}, {"weight_dtype": "de
 CHECKPOINT = Swap("KolorsCheckpointLoader", {"ckpt_name": "ckpt_name"}, outputs={0: 0, 1: 2})
 CONTROL_NET = Swap("KolorsControlNetLoader", {"control_net_name": "control_net_name"})
 VISION = Swap("CLIPVisionLoader", {"clip_name": "clip_name"})
-SDXL_SAMPLING = Swap(
-    "KolorsModelSampling",
-    {"model": "model"},
-    {"schedule": "sdxl"},
-    note="SDXL's schedule is kept, as the old node set it. Remove the new node to use the schedule that Kolors was "
-    "trained with, unless a few-step LoRA needs SDXL's.",
-)
+SDXL_SAMPLING = Swap("KolorsModelSampling", {"model": "model"}, {"schedule": "sdxl"}, note=SDXL_SCHEDULE)
 NODES = {
-    "MZ_KolorsUNETLoader": OldNode(("unet_name",), UNET),
+    "MZ_KolorsUNETLoader": OldNode(("unet_name",), replace_legacy_loader),
     "MZ_KolorsUNETLoaderV2": OldNode(("unet_name",), UNET),
     "MZ_KolorsCheckpointLoaderSimple": OldNode(("ckpt_name",), CHECKPOINT),
-    "MZ_ChatGLM3Loader": OldNode(("chatglm3_checkpoint",), ENCODER),
+    "MZ_ChatGLM3Loader": OldNode(("chatglm3_checkpoint",), ENCODER, gives="CHATGLM3MODEL"),
     "MZ_ChatGLM3": OldNode(("text",), PROMPT),
     "MZ_ChatGLM3_V2": OldNode(("text",), PROMPT),
     "MZ_ChatGLM3_Advance_V2": OldNode(("text", *SIZES), PROMPT_WITH_SIZES),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from typing import Any
 
 from ..graph import EncodedPrompts, Graph, Link, Node, Unmapped
@@ -17,7 +19,16 @@ SCHEDULERS = {
     "UniPCMultistepScheduler": "unipc",
     "DEISMultistepScheduler": "deis",
 }
-READERS = ("KolorsSampler", "MZ_ChatGLM3Embeds2Conditioning")  # of the prompts that KolorsTextEncode makes
+IMAGE_INPUTS = ("image", "images", "pixels")
+LORA_RANK = 16
+VAE = "diffusion_pytorch_model.fp16.safetensors"
+READERS = (
+    "KolorsSampler",
+    "BizyAirKolorsSampler",
+    "MZ_ChatGLM3Embeds2Conditioning",
+)  # of the prompts that KolorsTextEncode makes
+
+Finder = Callable[[Node, Graph], Link | None]
 
 # ---- loaders
 
@@ -34,20 +45,49 @@ def replace_model_loader(old: Node, graph: Graph) -> None:
 
 def replace_encoder_loader(old: Node, graph: Graph) -> None:
     precision = ENCODER_PRECISIONS.get(old.get("precision"), "default")
+    graph.replace(old, {0: _add_encoder(old, graph, precision)})
+
+
+def _add_encoder(old: Node, graph: Graph, precision: str) -> Link:
     name = "pytorch_model.bin.index.json"
-    link = graph.add(old, "KolorsChatGLM3Loader", text_encoder_name=name, weight_dtype=precision)
-    graph.replace(old, {0: link})
     graph.report.note(
         old,
         "the old node located its files by itself. Move what is in models/diffusers/Kolors/text_encoder into "
         "models/text_encoders, or choose another ChatGLM3 in the new loader.",
+    )
+    return graph.add(old, "KolorsChatGLM3Loader", text_encoder_name=name, weight_dtype=precision)
+
+
+def _encoder_of(old: Node, graph: Graph) -> Link | None:
+    """The CLIP for KolorsTextEncode; in its first days the loader of the model loaded the text encoder as well."""
+    loader = graph.source(old, "kolors_model")
+    if isinstance(old.get("chatglm3_model"), Link) or loader is None:
+        return old.get("chatglm3_model")
+    added = [node for node in graph.nodes if node.old is loader and node.type == "KolorsChatGLM3Loader"]
+    return Link(added[0], 0) if added else _add_encoder(loader, graph, "default")
+
+
+def replace_lora_loader(old: Node, graph: Graph) -> None:
+    """LoadKolorsLoRA, of the packages around a contest of ModelScope: scaled by lora_alpha / rank of the file."""
+    path, alpha = old.get("lora_path"), old.get("lora_alpha")
+    name = re.split(r"[/\\]", path)[-1] if isinstance(path, str) else path
+    strength = alpha / LORA_RANK if type(alpha) in (int, float) else None
+    settings = {"lora_name": name, "strength_model": strength, "strength_clip": 1.0}
+    link = graph.add(old, "KolorsLoraLoader", model=old.get("kolors_model"), **settings)
+    graph.rename(old, "lora_path", link.node, "lora_name")
+    graph.replace(old, {0: link})
+    graph.report.note(
+        old,
+        f"it took its file from {path!r}. Copy that into models/loras. Its strength was lora_alpha / rank, for which "
+        f"strength_model is {alpha} / {LORA_RANK}: that contest's script trains rank {LORA_RANK}. Divide by another "
+        "rank if your file has one.",
     )
 
 
 # ---- prompts
 
 
-def replace_text_encode(old: Node, graph: Graph) -> None:
+def replace_text_encode(old: Node, graph: Graph, find_clip: Finder = _encoder_of) -> None:
     """KolorsTextEncode: one output for the positive and the negative prompt, several prompts separated by |."""
     others = [node for node in graph.consumers(old) if node.type not in READERS]
     if others:
@@ -55,14 +95,14 @@ def replace_text_encode(old: Node, graph: Graph) -> None:
             f"its output goes into {others[0]}, and it is not known what that node does with it. Connect it directly "
             "to the sampler (take the nodes out of a subgraph or group first), and convert again."
         )
-    clip = old.get("chatglm3_model")
+    clip = find_clip(old, graph)
     prompts = split_prompts(old.get("prompt", ""))
     positives = [graph.add(old, "KolorsPromptEncode", clip=clip, text=text) for text in prompts]
     negative = graph.add(old, "KolorsPromptEncode", clip=clip, text=old.get("negative_prompt", ""))
     for name in ("prompt", "negative_prompt"):
         note_prompt_syntax(old, old.get(name), graph)
-    graph.renamed[str(old.id), "prompt"] = (positives[0].node, "text")
-    graph.renamed[str(old.id), "negative_prompt"] = (negative.node, "text")
+    graph.rename(old, "prompt", positives[0].node, "text")
+    graph.rename(old, "negative_prompt", negative.node, "text")
     if len(prompts) > 1:
         graph.report.note(
             old,
@@ -101,12 +141,16 @@ def find_encoded(old: Node, graph: Graph) -> EncodedPrompts:
 # ---- sampling
 
 
-def replace_sampler(old: Node, graph: Graph) -> None:
+def _model_of(old: Node, graph: Graph) -> Link | None:
+    return old.get("kolors_model")
+
+
+def replace_sampler(old: Node, graph: Graph, find_model: Finder = _model_of) -> None:
     """KolorsSampler. Several prompts were one batch: here each is sampled on its own, and the latents are joined."""
     encoded = find_encoded(old, graph)
     scheduler = old.get("scheduler")
     settings = {
-        "model": old.get("kolors_model"),
+        "model": find_model(old, graph),
         "seed": old.get("seed"),
         "steps": old.get("steps"),
         "cfg": old.get("cfg"),
@@ -124,12 +168,30 @@ def replace_sampler(old: Node, graph: Graph) -> None:
     joined = samples[0]
     for link in samples[1:]:
         joined = graph.add(old, "LatentBatch", samples1=joined, samples2=link)
-    graph.replace(old, {0: joined})
+    graph.replace(old, {0: _decode(old, graph, joined) if _gave_image(old, graph) else joined})
     graph.report.note(
         old,
         "the old node generated its noise on the GPU and told the model the size in its widgets; here the noise comes "
         "from the CPU and the size from the latent. The same seed gives a different image of the same kind.",
     )
+
+
+def _gave_image(old: Node, graph: Graph) -> bool:
+    """Whether it is of the very first version, which decoded its latent: an API graph shows it by what it goes into."""
+    if graph.on_canvas:
+        return [slot.get("type") for slot in old.slots("outputs")[:1]] == ["IMAGE"]
+    into = [(name, value) for node in graph.nodes for name, value in node.values.items() if isinstance(value, Link)]
+    return any(link.node is old and name in IMAGE_INPUTS for name, link in into)
+
+
+def _decode(old: Node, graph: Graph, samples: Link) -> Link:
+    vae = graph.add(old, "VAELoader", vae_name=VAE)
+    graph.report.note(
+        old,
+        f"it gave a picture; that is decoded by a node of its own now. Copy models/diffusers/Kolors/vae/{VAE} into "
+        "models/vae, or choose SDXL's VAE in the new loader.",
+    )
+    return graph.add(old, "VAEDecode", samples=samples, vae=vae)
 
 
 def _add_latents(old: Node, graph: Graph, encoded: EncodedPrompts) -> list[Link]:
@@ -150,12 +212,23 @@ def _add_latents(old: Node, graph: Graph, encoded: EncodedPrompts) -> list[Link]
     return [graph.add(old, "LatentFromBatch", samples=batch, **part) for part in parts]
 
 
-ENCODER = Swap("KolorsChatGLM3Loader", {"text_encoder_name": "chatglm3_checkpoint"}, {"weight_dtype": "default"})
+class EncoderSwap(Swap):
+    """The first version of LoadChatGLM3 had a precision."""
+
+    def __call__(self, old: Node, graph: Graph) -> None:
+        precision = ENCODER_PRECISIONS.get(old.get("precision"), "default")
+        Swap(self.new, self.inputs, {"weight_dtype": precision})(old, graph)
+
+
+ENCODER = EncoderSwap("KolorsChatGLM3Loader", {"text_encoder_name": "chatglm3_checkpoint"}, {"weight_dtype": "default"})
 NODES = {
-    "DownloadAndLoadKolorsModel": OldNode(("model", "precision"), replace_model_loader),
-    "DownloadAndLoadChatGLM3": OldNode(("precision",), replace_encoder_loader),
-    "LoadChatGLM3": OldNode(("chatglm3_checkpoint",), ENCODER),
-    "KolorsTextEncode": OldNode(("prompt", "negative_prompt", "num_images_per_prompt"), replace_text_encode),
+    "DownloadAndLoadKolorsModel": OldNode(("model", "precision"), replace_model_loader, gives="KOLORSMODEL"),
+    "DownloadAndLoadChatGLM3": OldNode(("precision",), replace_encoder_loader, gives="CHATGLM3MODEL"),
+    "LoadChatGLM3": OldNode(("chatglm3_checkpoint", "precision"), ENCODER, gives="CHATGLM3MODEL"),
+    "LoadKolorsLoRA": OldNode(("lora_path", "lora_alpha"), replace_lora_loader, gives="KOLORSMODEL"),
+    "KolorsTextEncode": OldNode(
+        ("prompt", "negative_prompt", "num_images_per_prompt"), replace_text_encode, gives="KOLORS_EMBEDS"
+    ),
     "KolorsSampler": OldNode(
         ("width", "height", "seed", CONTROL, "steps", "cfg", "scheduler", "denoise_strength"), replace_sampler
     ),

@@ -56,9 +56,13 @@ def test_the_command_reads_the_graph_in_a_png(tmp_path):
     [
         (b"{", "not JSON"),
         (b"\xff\xfe\x00", "not JSON"),
+        (b"", "not JSON"),
+        (b"GIF89a", "is a GIF"),
+        (b"<!doctype html><html>", "is a web page"),
+        (b'{"a": [' * 100000, "not JSON"),
         (b"[1]", "not a graph"),
-        (png(parameters="x"), "nor a PNG"),
-        (png(workflow="x")[:20], "nor a PNG"),
+        (png(parameters="x"), "a PNG without a graph"),
+        (png(workflow="x")[:20], "a PNG without a graph"),
     ],
 )
 def test_bad_files_are_named(tmp_path, content, words):
@@ -66,6 +70,26 @@ def test_bad_files_are_named(tmp_path, content, words):
     done = migrate(tmp_path / "bad.json", tmp_path / "new.json")
     assert done.returncode != 0 and words in done.stderr and "bad.json" in done.stderr
     assert "Traceback" not in done.stderr and not (tmp_path / "new.json").exists()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_every_encoding_of_json_is_read(tmp_path, encoding):
+    (tmp_path / "a.json").write_bytes(json.dumps(text_to_image(), ensure_ascii=False).encode(encoding))
+    done = migrate(tmp_path / "a.json", tmp_path / "b.json")
+    assert done.returncode == 0, done.stderr
+    assert "一只红苹果" in (tmp_path / "b.json").read_text(encoding="utf-8")
+
+
+def test_half_a_character_and_a_number_that_json_has_not_are_written(tmp_path):
+    graph = text_to_image()
+    graph["4"]["inputs"]["text"] = "a cat \ud83d here"
+    graph["1"]["is_changed"] = [float("nan")]
+    (tmp_path / "a.json").write_text(json.dumps(graph))
+    done = migrate(tmp_path / "a.json", tmp_path / "b.json")
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "b.json").read_text(encoding="utf-8")
+    assert "\\ud83d here" in text and "NaN" not in text
+    assert "a cat \ud83d here" in [node["inputs"].get("text") for node in json.loads(text).values()]
 
 
 def test_bad_paths_are_named(old_file, tmp_path):

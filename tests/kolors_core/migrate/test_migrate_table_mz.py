@@ -5,7 +5,7 @@ from __future__ import annotations
 import old_graphs
 import pytest
 from comfyui_kolors.kolors_core.migrate import convert_graph
-from graph_files import inputs_of, nodes_of
+from graph_files import as_canvas, canvas_faults, inputs_of, nodes_of
 
 
 def test_embeds_become_conditionings_with_and_without_sizes():
@@ -62,8 +62,56 @@ def test_a_stock_control_net_loader_stays_where_others_use_it(form):
 def test_a_patch_of_an_unknown_loader_stays_and_is_named(form):
     graph = old_graphs.control_net(patch=True, loader="ControlNetLoader")
     loader = next(node for node in graph.values() if node["class_type"] == "ControlNetLoader")
-    loader |= {"class_type": "SetNode", "inputs": {"Constant": "x"}}
+    loader |= {"class_type": "easy showAnything", "inputs": {}}
     result, report = convert_graph(form(graph))
     assert nodes_of(result, "MZ_KolorsControlNetPatch") and not nodes_of(result, "KolorsControlNetLoader")
     (line,) = report.left
-    assert "SetNode" in line and "Load Kolors ControlNet" in line
+    assert "easy showAnything" in line and "Load Kolors ControlNet" in line
+
+
+def test_the_first_loader_keeps_the_schedule_of_sdxl(form):
+    result, report = convert_graph(form(old_graphs.legacy()))
+    (node,) = nodes_of(result, "KolorsModelSampling")
+    assert any("MZ_KolorsUNETLoader: SDXL's schedule is kept" in line for line in report.notes)
+    if "nodes" in result:
+        assert node["widgets_values"] == ["sdxl"]
+    else:
+        assert inputs_of(result, "KSampler")[0]["model"] == ("KolorsModelSampling", 0)
+        assert inputs_of(result, "KolorsModelSampling") == [{"model": ("KolorsUNETLoader", 0), "schedule": "sdxl"}]
+
+
+def test_the_second_loader_has_the_schedule_of_kolors(form):
+    result, _ = convert_graph(form(old_graphs.text_to_image()))
+    assert not nodes_of(result, "KolorsModelSampling")
+
+
+def test_the_type_of_a_union_is_chosen_behind_the_new_loader(form):
+    result, report = convert_graph(form(old_graphs.unioned()))
+    assert not report.left and len(nodes_of(result, "SetUnionControlNetType")) == 1
+    assert not nodes_of(result, "ControlNetLoader") and not nodes_of(result, "MZ_KolorsControlNetPatch")
+    if "nodes" in result:
+        assert not canvas_faults(result)
+    else:
+        assert inputs_of(result, "ControlNetApply")[0]["control_net"] == ("SetUnionControlNetType", 0)
+        assert inputs_of(result, "SetUnionControlNetType")[0]["control_net"] == ("KolorsControlNetLoader", 0)
+        assert inputs_of(result, "KolorsControlNetLoader")[0]["model"] == ("KolorsUNETLoader", 0)
+
+
+def test_a_union_that_feeds_others_too_is_named():
+    graph = old_graphs.unioned()
+    (key,) = (key for key, node in graph.items() if node["class_type"] == "SetUnionControlNetType")
+    apply = next(node for node in graph.values() if node["class_type"] == "ControlNetApply")
+    graph.node("ControlNetApply", **apply["inputs"] | {"control_net": [key, 0]})
+    _, report = convert_graph(graph)
+    (line,) = report.left
+    assert "MZ_KolorsControlNetPatch" in line and "SetUnionControlNetType" in line and "feeds other nodes" in line
+
+
+def test_a_bypassed_patch_still_passes_its_control_net_on():
+    canvas = as_canvas(old_graphs.control_net(patch=True))
+    (patch,) = nodes_of(canvas, "MZ_KolorsControlNetPatch")
+    patch["mode"] = 4
+    new, _ = convert_graph(canvas)
+    (loader,), (apply,) = nodes_of(new, "KolorsControlNetLoader"), nodes_of(new, "ControlNetApply")
+    assert loader["mode"] == 0 and loader["inputs"][0]["link"] is None
+    assert loader["outputs"][0]["links"] == [apply["inputs"][1]["link"]]

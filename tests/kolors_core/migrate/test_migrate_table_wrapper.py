@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import old_graphs
 import pytest
 from comfyui_kolors.kolors_core.migrate import convert_graph
-from graph_files import inputs_of, nodes_of
+from graph_files import canvas_faults, inputs_of, nodes_of
 from old_graphs import kijai
 
 
@@ -70,7 +71,52 @@ def test_every_prompt_starts_from_the_same_picture():
 
 def test_embeds_that_go_elsewhere_stay_and_are_named(form):
     graph = kijai()
-    graph.node("SetNode", value=["3", 0], Constant="prompt")
+    graph.node("easy showAnything", anything=["3", 0])
     result, report = convert_graph(form(graph))
     assert nodes_of(result, "KolorsTextEncode") and nodes_of(result, "KolorsSampler")
-    assert len(report.left) == 2 and "SetNode" in report.left[0]
+    show, encode, sampler = report.left
+    assert "easy showAnything: it takes KOLORS_EMBEDS" in show
+    assert "KolorsTextEncode: its output goes into" in encode and "KolorsSampler: its kolors_embeds" in sampler
+
+
+def test_a_contest_lora_gets_its_strength_from_alpha_and_rank(form):
+    result, report = convert_graph(form(old_graphs.contest_lora()))
+    (node,) = nodes_of(result, "KolorsLoraLoader")
+    if "nodes" in result:
+        assert node["widgets_values"][:2] == ["epoch=0-step=500.ckpt", 0.125]
+    else:
+        assert node["inputs"]["lora_name"] == "epoch=0-step=500.ckpt" and node["inputs"]["strength_model"] == 0.125
+        assert inputs_of(result, "KolorsKSampler")[0]["model"] == ("KolorsLoraLoader", 0)
+    (line,) = (line for line in report.notes if "LoadKolorsLoRA" in line)
+    assert "/data/epoch=0-step=500.ckpt" in line and "models/loras" in line and "2.0 / 16" in line
+    assert not report.left
+
+
+def test_the_loader_of_the_first_day_becomes_two(form):
+    result, report = convert_graph(form(old_graphs.first_day(latent=True)))
+    assert len(nodes_of(result, "KolorsUNETLoader")) == len(nodes_of(result, "KolorsChatGLM3Loader")) == 1
+    assert not any("not connected" in line for line in report.notes)
+    assert any("models/text_encoders" in line for line in report.notes)
+    if "nodes" not in result:
+        assert {one["clip"] for one in inputs_of(result, "KolorsPromptEncode")} == {("KolorsChatGLM3Loader", 0)}
+
+
+def test_a_sampler_that_gave_a_picture_is_followed_by_a_decoder(form):
+    result, report = convert_graph(form(old_graphs.first_day(latent=False)))
+    (line,) = (line for line in report.notes if "gave a picture" in line)
+    assert "KolorsSampler" in line and "models/vae" in line
+    if "nodes" in result:
+        assert not canvas_faults(result) and len(nodes_of(result, "VAEDecode")) == 1
+    else:
+        assert inputs_of(result, "SaveImage")[0]["images"] == ("VAEDecode", 0)
+        assert inputs_of(result, "VAEDecode") == [{"samples": ("KolorsKSampler", 0), "vae": ("VAELoader", 0)}]
+
+
+@pytest.mark.parametrize(
+    "precision, dtype", [("quant8", "int8"), ("quant4", "int4"), ("fp16", "fp16"), (None, "default")]
+)
+def test_the_precision_that_the_loader_of_one_file_had_for_an_hour(precision, dtype):
+    graph = old_graphs.local_encoder()
+    graph["2"]["inputs"] |= {"precision": precision} if precision else {}
+    prompt, _ = convert_graph(graph)
+    assert inputs_of(prompt, "KolorsChatGLM3Loader")[0]["weight_dtype"] == dtype
