@@ -122,7 +122,7 @@ def canvas_faults(workflow: dict, overlapping: bool = False) -> list[str]:
             ):
                 faults.append(f"{link} joins {ends}")
         for node in nodes.values():
-            numbers = [one["link"] for one in node.get("inputs") or []]
+            numbers = [one.get("link") for one in node.get("inputs") or []]
             numbers += [number for one in node.get("outputs") or [] for number in one["links"] or []]
             faults += [
                 f"{node['type']} has link {n}, which is nowhere"
@@ -211,10 +211,10 @@ def to_prompt(workflow: dict, object_info: dict) -> dict:
     return prompt
 
 
-def subgraph_of(prompt: OldGraph) -> dict:
-    """A canvas with one box; in it the prompts of a graph, whose encoder is outside."""
+def subgraph_of(prompt: OldGraph, outside: str = "MZ_ChatGLM3Loader") -> dict:
+    """A canvas with one box; in it a graph, whose loader of the encoder is outside."""
     inner = as_canvas(prompt)
-    (loader,) = nodes_of(inner, "MZ_ChatGLM3Loader")
+    (loader,) = nodes_of(inner, outside)
     inner["nodes"].remove(loader)
     keys = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
     links = [dict(zip(keys, link)) for link in inner["links"]]
@@ -237,8 +237,8 @@ def subgraph_of(prompt: OldGraph) -> dict:
         "links": [*links, out],
         "groups": [],
     }
-    encode = nodes_of(inner, "MZ_ChatGLM3_V2")[0]
-    unet = nodes_of(inner, "MZ_KolorsUNETLoaderV2")[0]
+    promoted = [("MZ_ChatGLM3_V2", "text"), ("MZ_KolorsUNETLoaderV2", "unet_name")]
+    shown = [[str(node["id"]), name] for kind, name in promoted for node in nodes_of(inner, kind)[:1]]
     box = {
         "id": 101,
         "type": "box",
@@ -247,7 +247,7 @@ def subgraph_of(prompt: OldGraph) -> dict:
         "mode": 0,
         "inputs": [{"name": "chatglm3_model", "type": "CHATGLM3MODEL", "link": 1}],
         "outputs": [{"name": "LATENT", "type": "LATENT", "links": [2]}],
-        "properties": {"proxyWidgets": [[str(encode["id"]), "text"], [str(unet["id"]), "unet_name"]]},
+        "properties": {"proxyWidgets": shown},
         "widgets_values": [],
     }
     save = nodes_of(inner, "SaveLatent")[0]

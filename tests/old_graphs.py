@@ -145,6 +145,10 @@ DECLARED = {
     "Reroute": ([("", "*")], [], ["*"]),
     "SetNode": ([("value", "*")], ["Constant"], ["*"]),
     "GetNode": ([], ["Constant"], ["*"]),
+    "Anything Everywhere": ([("anything", "*")], [], []),
+    "Anything Everywhere3": ([("anything", "*"), ("anything2", "*"), ("anything3", "*")], [], []),
+    "Anything Everywhere?": ([("anything", "*")], ["title_regex", "input_regex", "group_regex"], []),
+    "Seed Everywhere": ([], ["seed", CONTROL], ["INT"]),
     "PrimitiveNode": ([], ["value", CONTROL], ["*"]),
 }
 #: Of BizyAir: under its names for the types.

@@ -16,6 +16,7 @@ from .foreign import report_foreign
 from .graph import Graph, Link, Node, Unmapped, skip_passing
 from .prompt import read_prompt, write_prompt
 from .report import Report
+from .shapes import SHAPES
 from .table import REMOVABLE, REPLACED, TABLE
 from .table.bizyair import as_local
 from .wrapped import find_graphs, is_request
@@ -87,6 +88,7 @@ def _replace_old_nodes(graph: Graph) -> None:
     in_file = list(graph.nodes)
     _apply_mappings(graph)
     graph.settle(REMOVABLE)
+    _rename_widgets(graph)
     _report_replaced(graph, in_file)
 
 
@@ -96,8 +98,9 @@ def _clean_inputs(graph: Graph) -> None:
         node.values = {name: value for name, value in node.values.items() if not isinstance(value, (list, dict))}
         for name in REPLACED:
             link = node.values.get(name)
-            if isinstance(link, Link):
-                node.values[name] = skip_passing(link)
+            source = skip_passing(link) if isinstance(link, Link) else None
+            if source and source.node in graph.nodes:  # not beyond a Get node in a subgraph
+                node.values[name] = source
 
 
 def _apply_mappings(graph: Graph) -> None:
@@ -107,6 +110,15 @@ def _apply_mappings(graph: Graph) -> None:
                 old.mapping(node, graph)
             except Unmapped as reason:
                 graph.report.leave(node, str(reason))
+
+
+def _rename_widgets(graph: Graph) -> None:
+    """Widgets that kept their name; the mappings tell of the others."""
+    for node, old in [(node, node.old) for node in graph.nodes if node.old]:
+        names = {one.name for one in SHAPES[node.type].inputs if one.is_widget} & old.values.keys()
+        for name in names:
+            if (str(old.id), name) not in graph.renamed:
+                graph.rename(old, name, node, name)
 
 
 def _report_replaced(graph: Graph, in_file: list[Node]) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .graph import PASSING, Graph, Link, Node, skip_passing
+from .graph import EVERYWHERE, PASSING, Graph, Link, Node, skip_passing
 from .table import TABLE
+from .table.wrapper import is_namesake
 
 #: The older packs' own types, what comes in their place, and which node of this pack takes or gives that.
 TYPES = {
@@ -24,7 +25,7 @@ INPUTS = {"kolors_model": "KOLORSMODEL", "chatglm3_model": "CHATGLM3MODEL", "kol
 
 def report_foreign(graph: Graph) -> None:
     """Name every node that stays although it takes or gives such a type, which the server would refuse."""
-    known = TABLE.keys() | PASSING | graph.boxes
+    known = TABLE.keys() | PASSING | EVERYWHERE | graph.boxes
     given = [one for node in graph.nodes if node.type in TABLE for one in _given_to(node)]
     for node in (node for node in graph.nodes if node.type not in known):
         if node.type.replace(" ", "") in ADVICE:
@@ -49,9 +50,10 @@ def _slot_types(node: Node, part: str) -> Iterator[str]:
 
 def _taken_by(node: Node) -> Iterator[str]:
     """The older packs' types that come from their nodes."""
-    for link in map(skip_passing, node.links):
-        if link and link.node.type in TABLE and link.slot == 0 and TABLE[link.node.type].gives:
-            yield TABLE[link.node.type].gives
+    for link in filter(None, map(skip_passing, node.links)):
+        kind = TABLE[link.node.type].gives if link.node.type in TABLE and link.slot == 0 else ""
+        if kind and not (kind == "KOLORS_EMBEDS" and is_namesake(link.node)):
+            yield kind
 
 
 def _given_to(old: Node) -> Iterator[tuple[Node, str]]:

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 from .report import Report
 from .shapes import CONTROL, SHAPES, Input
 
+#: Types of the older packs that one type of this pack replaces, also at the boundary of a subgraph.
+NEW_TYPES = {"CHATGLM3MODEL": "CLIP", "KOLORSMODEL": "MODEL"}
 #: Nodes that give what they get, under whatever type. A Get node gets it from the Set node of its name.
 PASSING = {
     "Reroute",
@@ -19,9 +21,15 @@ PASSING = {
     "easy setNode",
     "easy getNode",
 }
-
-
-BYPASSED = 4  # the front end's mode
+#: Nodes of Use Everywhere, which send what they get to every free input that fits.
+EVERYWHERE = {
+    "Anything Everywhere",
+    "Anything Everywhere3",
+    "Anything Everywhere?",
+    "Prompts Everywhere",
+    "Seed Everywhere",
+}
+MUTED, BYPASSED = 2, 4  # modes of the front end
 
 
 class Link(NamedTuple):
@@ -112,6 +120,11 @@ class Graph:
         self.outputs: dict[Node, dict[int, Link]] = {}  # of each replaced node: where its outputs come from now
         self.encoded: dict[Node | None, EncodedPrompts] = {}
         self.renamed: dict[tuple[str, str], tuple[Node, str]] = {}  # (old id, widget) -> its successor
+        self.sent: dict[str, str] = {}  # the nodes that send a type to every free input, by that type
+        self.note_used()
+
+    def note_used(self) -> None:
+        """Remember which nodes the file needs, before anything changes."""
         self.used_before = self._used()
 
     # ---- for the mappings
@@ -132,7 +145,9 @@ class Graph:
                 values[missing.name] = missing.default
                 self.report.note(old, f"{missing.name} of {kind} is not in the file; it is set to {missing.default!r}.")
             else:
-                self.report.note(old, f"{missing.name} of {kind} is not connected. Connect it.")
+                sender = next((node for type, node in self.sent.items() if new_type(type) == missing.type), None)
+                todo = f"{sender} may reach it; see that it does." if sender else "Connect it."
+                self.report.note(old, f"{missing.name} of {kind} is not connected. {todo}")
         node = Node(kind, values, old=old, stands_in=first)
         self.nodes.append(node)
         return Link(node, 0)
@@ -151,6 +166,16 @@ class Graph:
         """A widget of `old` is `new_name` of the node `new` now, also where the box of a subgraph shows it."""
         self.renamed[str(old.id), name] = (new, new_name)
 
+    def typed(self, old: Node, name: str, default: Any = None) -> Any:
+        """The value of a widget that the new nodes know under other names; a link to it cannot stay, which is said."""
+        value = old.get(name, default)
+        if not isinstance(value, Link):
+            return value
+        self.report.note(
+            old, f"its {name} came from {value.node}, whose values the new node does not know. Choose it there by hand."
+        )
+        return default if value.typed is None else value.typed
+
     def source(self, node: Node, name: str) -> Node | None:
         """The node behind an input, with those that only pass on left out."""
         link = node.values.get(name)
@@ -160,9 +185,8 @@ class Graph:
     def consumers(self, node: Node) -> list[Node]:
         """The nodes of the file behind all outputs that are not replaced yet, with those that only pass on left out."""
         waiting = [other for other in self.nodes if other.old is None and other not in self.outputs]
-        sources = {
-            other: [skip_passing(link) for link in other.links] for other in waiting if other.type not in PASSING
-        }
+        waiting = [other for other in waiting if other.type not in PASSING | EVERYWHERE]
+        sources = {other: [skip_passing(link) for link in other.links] for other in waiting}
         return [other for other, links in sources.items() if any(link and link.node is node for link in links)]
 
     def stand_in(self, new: Node) -> None:
@@ -189,6 +213,8 @@ class Graph:
         lost = [(node, link) for node in self.nodes for link in self._resolve_links(node)]
         while idle := [node for node in self.nodes if self._is_idle(node, removable)]:
             self.nodes = [node for node in self.nodes if node not in idle]
+        sender = {node for node, _ in lost if node.type in EVERYWHERE and not any(node.links)}
+        self.nodes = [node for node in self.nodes if node not in sender]
         for node, link in lost:
             if node.old is None and node in self.nodes:
                 self.report.note(link.node, f"its output {link.slot} went into {node}, which now gets nothing.")
@@ -223,6 +249,11 @@ class Graph:
         """Whether nothing reads the node although something did, or its predecessor was read."""
         known = node.old is not None or node.type in removable
         return known and (node.old or node) in self.used_before and node not in self._used()
+
+
+def new_type(kind: Any) -> Any:
+    """The type of a slot or link in a converted graph."""
+    return NEW_TYPES.get(kind, kind) if isinstance(kind, str) else kind
 
 
 def skip_passing(link: Link) -> Link | None:

@@ -6,8 +6,6 @@ from typing import Any
 
 from ..graph import Node
 
-#: Types of the older packs that one type of this pack replaces, also at the boundary of a subgraph.
-NEW_TYPES = {"CHATGLM3MODEL": "CLIP", "KOLORSMODEL": "MODEL"}
 LINK_FIELDS = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
 BOUNDARY = "(boundary of a subgraph)"  # the type that graphs give the two ends of a subgraph
 
@@ -54,8 +52,3 @@ def scopes(workflow: dict) -> list[dict]:
 def list_nodes(workflow: dict) -> list[tuple[Any, str]]:
     """The id and type of each node of the canvas and its subgraphs."""
     return [(raw["id"], raw["type"]) for scope in scopes(workflow) for raw in scope["nodes"]]
-
-
-def new_type(kind: Any) -> Any:
-    """The type of a slot or link in a converted graph."""
-    return NEW_TYPES.get(kind, kind) if isinstance(kind, str) else kind

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ..graph import Graph, Link, Node
+from ..graph import Graph, Link, Node, new_type
 from ..shapes import SHAPES
-from .fields import dict_at, list_at, new_type
+from .fields import dict_at, list_at
 
 
 def number_links(graph: Graph, written: dict[Node, dict], before: dict[int, dict]) -> dict[int, dict]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from ..graph import Graph, Link, Node
 from ..report import Report
 from ..table import TABLE
+from .everywhere import connect
 from .fields import BOUNDARY, dict_at, is_boundary, is_id, links_by_id, list_at, scopes
 
 SET_NODES = ("SetNode", "easy setNode")
@@ -23,8 +23,14 @@ def read_graphs(workflow: dict, report: Report) -> list[Graph]:
         if kinds:
             todo = "Convert the group node to nodes on the canvas (right click), save, and convert again."
             report.leave(f"group node '{name}'", f"it holds {', '.join(kinds)}. {todo}")
-    boxes = {BOUNDARY, *(str(scope.get("id")) for scope in scopes(workflow)[1:])}
-    return [_read_scope(scope, report, boxes) for scope in scopes(workflow)]
+    parts = scopes(workflow)
+    boxes = {BOUNDARY, *(str(scope.get("id")) for scope in parts[1:])}
+    graphs = [_read_scope(scope, report, boxes) for scope in parts]
+    for scope, graph in zip(parts, graphs):
+        _join_set_and_get(graph, graphs[0])
+        connect(scope, graph)
+        graph.note_used()
+    return graphs
 
 
 def _read_scope(scope: dict, report: Report, boxes: set[str]) -> Graph:
@@ -40,7 +46,6 @@ def _read_scope(scope: dict, report: Report, boxes: set[str]) -> Graph:
         node.values |= _widget_values(node)
         for name, link in _linked_inputs(node, links).items():
             node.values[name] = link._replace(typed=node.values.get(name))
-    _join_set_and_get(nodes.values())
     for number, link in links.items():
         target = nodes.get(stored[number]["target_id"])
         if target and is_boundary(target):
@@ -48,10 +53,10 @@ def _read_scope(scope: dict, report: Report, boxes: set[str]) -> Graph:
     return Graph(nodes.values(), report, boxes=boxes)
 
 
-def _join_set_and_get(nodes: Iterable[Node]) -> None:
-    """Tell each Get node its Set node: the one with the same name in its first widget."""
-    setters = {node.first_widget: node for node in nodes if node.type in SET_NODES}
-    for node in nodes:
+def _join_set_and_get(graph: Graph, outermost: Graph) -> None:
+    """Tell each Get node its Set node: the one with the same name in its first widget, here or on the canvas."""
+    setters = {node.first_widget: node for part in (outermost, graph) for node in part.nodes if node.type in SET_NODES}
+    for node in graph.nodes:
         if node.type in GET_NODES:
             node.setter = setters.get(node.first_widget)
 
@@ -64,10 +69,11 @@ def _boundary_ids(scope: dict) -> list[Any]:
 def _widget_values(node: Node) -> dict[str, Any]:
     """The values of the widgets by name, of a node in the table."""
     widgets = TABLE[node.type].widgets if node.type in TABLE else ()
-    stored = node.raw.get("widgets_values")
+    stored, named = node.raw.get("widgets_values"), dict_at(node.raw, "widgets_values_named")
     if isinstance(stored, dict):
-        return {name: stored[name] for name in widgets if name in stored}
-    return dict(zip(widgets, stored)) if isinstance(stored, list) else {}
+        named = stored
+    values = dict(zip(widgets, stored)) if isinstance(stored, list) else {}
+    return values | {name: named[name] for name in widgets if name in named}
 
 
 def _linked_inputs(node: Node, links: dict[int, Link]) -> dict[Any, Link]:

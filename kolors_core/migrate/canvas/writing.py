@@ -6,18 +6,21 @@ Nodes that no mapping touches keep everything but their link numbers and types.
 from __future__ import annotations
 
 import copy
+import json
+from contextlib import suppress
 from typing import Any
 
-from ..graph import Graph, Link, Node, number_added
+from ..graph import PASSING, Graph, Link, Node, new_type, number_added
 from ..layout import arrange, box_of, fit_groups
 from ..shapes import CONTROL, SHAPES, Input
 from ..table import TABLE
-from .fields import LINK_FIELDS, dict_at, is_boundary, links_by_id, list_at, new_type, scopes
+from .fields import LINK_FIELDS, dict_at, is_boundary, links_by_id, list_at, scopes
 from .links import list_at_boundary, list_in_nodes, number_links
 
 #: What an added node takes over from the old node that it stands in for, or that it lies beside.
 KEPT_IN_PLACE = ("flags", "order", "mode", "title", "color", "bgcolor", "shape")
 KEPT_BESIDE = ("order", "mode", "color", "bgcolor")
+EVERYWHERE_PROPERTIES = ("ue_properties", "rejects_ue_links")
 OPTIONAL = 7  # the front end's mark for optional inputs
 
 
@@ -31,7 +34,10 @@ def write_workflow(workflow: dict, graphs: list[Graph]) -> dict:
             _write_scope(scope, graph)
     for raw in (raw for scope in parts for raw in scope["nodes"]):
         _retype_slots(raw)
-        _rename_promoted(raw, graphs)
+        _rename_promoted(dict_at(raw, "properties"), graphs)
+    for widget in (widget for scope in parts for widget in list_at(scope, "widgets")):
+        if isinstance(widget, dict) and (found := _renamed(widget.get("id"), widget.get("name"), graphs)):
+            widget["id"], widget["name"] = found
     for scope in parts:
         _update_counters(scope, last_node)
     return workflow
@@ -57,6 +63,7 @@ def _write_scope(scope: dict, graph: Graph) -> None:
     scope["nodes"] = list(written.values())
     scope["links"] = _in_format_of(scope["links"], links)
     _clean_reroutes(scope, links)
+    _clean_everywhere(scope, written)
 
 
 # ---- nodes
@@ -79,8 +86,9 @@ def _build_node(node: Node, old: Node) -> dict:
         "outputs": [
             {"name": name, "type": kind, "links": [], "slot_index": i} for i, (name, kind) in enumerate(shape.outputs)
         ],
-        "properties": {"Node name for S&R": node.type, "cnr_id": shape.pack},
-        "widgets_values": [value for one in shape.inputs for value in _stored_values(one, node)],
+        "properties": {"Node name for S&R": node.type, "cnr_id": shape.pack} | _kept_properties(node, old),
+        "widgets_values": [value for one in shape.inputs for _, value in _stored_values(one, node)],
+        **_named_values(node, old),
     }
 
 
@@ -93,15 +101,31 @@ def _build_input(one: Input) -> dict:
     return raw
 
 
-def _stored_values(one: Input, node: Node) -> list[Any]:
-    """What a file holds for one input: nothing for a slot, a value for a widget, two for one with a control."""
+def _kept_properties(node: Node, old: Node) -> dict[str, Any]:
+    """What Use Everywhere keeps in the node whose place this one takes."""
+    properties = dict_at(old.raw, "properties")
+    return {name: properties[name] for name in EVERYWHERE_PROPERTIES if node.stands_in and name in properties}
+
+
+def _named_values(node: Node, old: Node) -> dict[str, Any]:
+    """The values by name, where the front end wrote them so too."""
+    if not dict_at(old.raw, "widgets_values_named"):
+        return {}
+    return {
+        "widgets_values_named": dict(pair for one in SHAPES[node.type].inputs for pair in _stored_values(one, node))
+    }
+
+
+def _stored_values(one: Input, node: Node) -> list[tuple[str, Any]]:
+    """What a file holds for one input, by name: nothing for a slot, a value for a widget, two if it has a control."""
     if not one.is_widget:
         return []
     value = node.values.get(one.name)
     if isinstance(value, Link):
         value = None if value.typed is None else one.fit(value.typed)
     stored = one.default if value is None else value
-    return [stored, node.values.get(CONTROL, "fixed")] if one.control else [stored]
+    control = [(CONTROL, node.values.get(CONTROL, "fixed"))] if one.control else []
+    return [(one.name, stored), *control]
 
 
 def _retype_slots(raw: dict) -> None:
@@ -110,16 +134,27 @@ def _retype_slots(raw: dict) -> None:
         for slot in [*list_at(raw, "inputs"), *list_at(raw, "outputs")]:
             if "type" in slot:
                 slot["type"] = new_type(slot["type"])
+            if raw["type"] in PASSING and "name" in slot:  # some call it after its type
+                slot["name"] = new_type(slot["name"])
 
 
-def _rename_promoted(raw: dict, graphs: list[Graph]) -> None:
-    """The widgets that the box of a subgraph shows, by id and name of the node inside."""
-    for entry in list_at(dict_at(raw, "properties"), "proxyWidgets"):
-        for graph in graphs:
-            if isinstance(entry, list) and len(entry) >= 2 and (str(entry[0]), str(entry[1])) in graph.renamed:
-                node, name = graph.renamed[str(entry[0]), str(entry[1])]
-                entry[:2] = [str(node.id), name]
-                break
+def _rename_promoted(properties: dict, graphs: list[Graph]) -> None:
+    """The widgets that the box of a subgraph shows, by id and name of the node inside; once they were kept as JSON."""
+    if isinstance(properties.get("proxyWidgets"), str):
+        with suppress(ValueError, RecursionError):
+            properties["proxyWidgets"] = json.loads(properties["proxyWidgets"])
+    for entry in list_at(properties, "proxyWidgets"):
+        if isinstance(entry, list) and len(entry) >= 2 and (found := _renamed(entry[0], entry[1], graphs)):
+            entry[:2] = found
+
+
+def _renamed(id: Any, name: Any, graphs: list[Graph]) -> list[str] | None:
+    """The id and name that a widget has now; None where they stay."""
+    for graph in graphs:
+        if (str(id), str(name)) in graph.renamed:
+            node, new = graph.renamed[str(id), str(name)]
+            return [str(node.id), new]
+    return None
 
 
 def _arrange(scope: dict, written: dict[Node, dict]) -> None:
@@ -159,6 +194,21 @@ def _clean_reroutes(scope: dict, links: dict[int, dict]) -> None:
     for reroute in [*list_at(extra, "reroutes"), *list_at(scope, "reroutes")]:
         if isinstance(reroute, dict) and isinstance(reroute.get("linkIds"), list):
             reroute["linkIds"] = [id for id in reroute["linkIds"] if remains(id)]
+
+
+def _clean_everywhere(scope: dict, written: dict[Node, dict]) -> None:
+    """Let Use Everywhere neither remove a link of an added node when it loads the file, nor reckon with old ones."""
+    extra, ids = dict_at(scope, "extra"), {node.id for node in written if node.old is None}
+    if isinstance(extra.get("links_added_by_ue"), list):
+        kept = {number for number, link in links_by_id(scope).items() if {link["origin_id"], link["target_id"]} <= ids}
+        extra["links_added_by_ue"] = [one for one in extra["links_added_by_ue"] if isinstance(one, int) and one in kept]
+    if isinstance(extra.get("ue_links"), list):
+        names = set(map(str, ids))
+        extra["ue_links"] = [
+            one
+            for one in extra["ue_links"]
+            if isinstance(one, dict) and {str(one.get("upstream")), str(one.get("downstream"))} <= names
+        ]
 
 
 def _update_counters(scope: dict, last_node: int) -> None:

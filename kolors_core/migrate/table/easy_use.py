@@ -35,6 +35,7 @@ def replace_kolors_loader(old: Node, graph: Graph) -> None:
     model = old.get("model_override") or _add_model(old, graph)
     encoder = {"text_encoder_name": old.get("chatglm3_name"), "weight_dtype": "default"}
     clip = graph.add(old, "KolorsChatGLM3Loader", **encoder)
+    graph.rename(old, "chatglm3_name", clip.node, "text_encoder_name")
     vae = old.get("vae_override") or graph.add(old, "VAELoader", vae_name=old.get("vae_name"))
     model = _add_lora(old, graph, model)
     prompts = [_add_prompt(old, graph, clip, name) for name in ("positive", "negative")]
@@ -110,13 +111,20 @@ def _add_lora(old: Node, graph: Graph, model: Link) -> Link:
     if old.get("lora_name") in (None, "None"):
         return model
     strength = {"strength_model": old.get("lora_model_strength"), "strength_clip": 1.0}
-    return graph.add(old, "KolorsLoraLoader", model=model, lora_name=old.get("lora_name"), **strength)
+    link = graph.add(old, "KolorsLoraLoader", model=model, lora_name=old.get("lora_name"), **strength)
+    graph.rename(old, "lora_model_strength", link.node, "strength_model")
+    return link
 
 
 def _add_latent(old: Node, graph: Graph) -> Link:
-    size = re.match(r"(\d+) x (\d+)", str(old.get("resolution")))  # otherwise the two widgets below it set the size
+    size = re.match(
+        r"(\d+) x (\d+)", str(graph.typed(old, "resolution"))
+    )  # otherwise the two widgets below it set the size
     width, height = map(int, size.groups()) if size else (old.get("empty_latent_width"), old.get("empty_latent_height"))
-    return graph.add(old, "EmptyLatentImage", width=width, height=height, batch_size=old.get("batch_size"))
+    link = graph.add(old, "EmptyLatentImage", width=width, height=height, batch_size=old.get("batch_size"))
+    graph.rename(old, "empty_latent_width", link.node, "width")
+    graph.rename(old, "empty_latent_height", link.node, "height")
+    return link
 
 
 def replace_face_apply(old: Node, graph: Graph) -> None:

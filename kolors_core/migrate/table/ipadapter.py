@@ -56,7 +56,7 @@ def replace_face_apply(old: Node, graph: Graph) -> None:
 def _add_apply(old: Node, graph: Graph, kind: str) -> Link:
     adapter = _adapter_of(old, graph)
     kept = {name: old.get(name) for name in KEPT_INPUTS}
-    return graph.add(old, kind, ipadapter=adapter, **kept, weight_type=_weight_type(old))
+    return graph.add(old, kind, ipadapter=adapter, **kept, weight_type=_weight_type(old, graph))
 
 
 def _adapter_of(old: Node, graph: Graph) -> Link:
@@ -70,14 +70,18 @@ def _adapter_of(old: Node, graph: Graph) -> Link:
             "with 'Load Kolors IP-Adapter', and replace this node with 'Apply Kolors IP-Adapter' or 'Apply Kolors "
             "FaceID'."
         )
-    added = [node for node in graph.nodes if node.old is loader and node.type == "KolorsIPAdapterLoader"]
+    owner = loader if loader in graph.nodes else old
+    added = [node for node in graph.nodes if node.old is owner and node.type == "KolorsIPAdapterLoader"]
     if added:
         return Link(added[0], 0)
-    return graph.add(loader, "KolorsIPAdapterLoader", ipadapter_name=only_widget(loader, "ipadapter_file"))
+    link = graph.add_beside(owner, "KolorsIPAdapterLoader", ipadapter_name=only_widget(loader, "ipadapter_file"))
+    link.node.stands_in = owner is loader
+    graph.rename(loader, "ipadapter_file", link.node, "ipadapter_name")
+    return link
 
 
-def _weight_type(old: Node) -> str:
-    wanted = old.get("weight_type")
+def _weight_type(old: Node, graph: Graph) -> str:
+    wanted = graph.typed(old, "weight_type", "linear")
     return WEIGHT_TYPES.get(wanted) or NEAREST_WEIGHT_TYPES.get(wanted, "linear")
 
 
@@ -87,11 +91,11 @@ def _note_differences(old: Node, graph: Graph, without_negative: str) -> None:
     def note(text: str) -> None:
         graph.report.note(old, text)
 
-    wanted = old.get("weight_type")
+    wanted = graph.typed(old, "weight_type", "linear")
     if wanted not in WEIGHT_TYPES:
         note(
-            f"weight_type {wanted!r} does not exist here; {_weight_type(old)!r} is the closest. For the same image use "
-            "the nodes of ComfyUI_IPAdapter_plus, which accept the MODEL of this pack."
+            f"weight_type {wanted!r} does not exist here; {_weight_type(old, graph)!r} is the closest. For the same "
+            "image use the nodes of ComfyUI_IPAdapter_plus, which accept the MODEL of this pack."
         )
     combine, scaling = old.get("combine_embeds", "concat"), old.get("embeds_scaling", "V only")
     if combine != "concat":

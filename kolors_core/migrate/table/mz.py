@@ -68,6 +68,7 @@ def replace_control_net_patch(old: Node, graph: Graph) -> None:
         )
     name = only_widget(loader, "control_net_name")
     link = graph.add(old, "KolorsControlNetLoader", control_net_name=name, model=old.get("model"))
+    graph.rename(loader, "control_net_name", link.node, "control_net_name")
     if before is None:
         graph.replace(old, {0: link})
         return

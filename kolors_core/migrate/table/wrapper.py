@@ -44,7 +44,7 @@ def replace_model_loader(old: Node, graph: Graph) -> None:
 
 
 def replace_encoder_loader(old: Node, graph: Graph) -> None:
-    precision = ENCODER_PRECISIONS.get(old.get("precision"), "default")
+    precision = ENCODER_PRECISIONS.get(graph.typed(old, "precision"), "default")
     graph.replace(old, {0: _add_encoder(old, graph, precision)})
 
 
@@ -63,8 +63,9 @@ def _encoder_of(old: Node, graph: Graph) -> Link | None:
     loader = graph.source(old, "kolors_model")
     if isinstance(old.get("chatglm3_model"), Link) or loader is None:
         return old.get("chatglm3_model")
-    added = [node for node in graph.nodes if node.old is loader and node.type == "KolorsChatGLM3Loader"]
-    return Link(added[0], 0) if added else _add_encoder(loader, graph, "default")
+    owner = loader if loader in graph.nodes else old
+    added = [node for node in graph.nodes if node.old is owner and node.type == "KolorsChatGLM3Loader"]
+    return Link(added[0], 0) if added else _add_encoder(owner, graph, "default")
 
 
 def replace_lora_loader(old: Node, graph: Graph) -> None:
@@ -87,8 +88,17 @@ def replace_lora_loader(old: Node, graph: Graph) -> None:
 # ---- prompts
 
 
+def is_namesake(node: Node) -> bool:
+    """Whether this KolorsTextEncode is of another package, from a text to CONDITIONING."""
+    return "text" in node.values or [slot.get("type") for slot in node.slots("outputs")] == ["CONDITIONING"]
+
+
 def replace_text_encode(old: Node, graph: Graph, find_clip: Finder = _encoder_of) -> None:
     """KolorsTextEncode: one output for the positive and the negative prompt, several prompts separated by |."""
+    if is_namesake(old):
+        raise Unmapped(
+            "it belongs to another package, which gave it this name. Use 'Kolors Prompt Encode' in its place."
+        )
     others = [node for node in graph.consumers(old) if node.type not in READERS]
     if others:
         raise Unmapped(
@@ -108,7 +118,8 @@ def replace_text_encode(old: Node, graph: Graph, find_clip: Finder = _encoder_of
             old,
             f"its {len(prompts)} prompts, separated by |, are now sampled one after another, each by its own nodes.",
         )
-    graph.encoded[old] = EncodedPrompts(clip, prompts, positives, negative, old.get("num_images_per_prompt", 1))
+    images = graph.typed(old, "num_images_per_prompt", 1)
+    graph.encoded[old] = EncodedPrompts(clip, prompts, positives, negative, images)
     graph.replace(old, {})
 
 
@@ -148,7 +159,7 @@ def _model_of(old: Node, graph: Graph) -> Link | None:
 def replace_sampler(old: Node, graph: Graph, find_model: Finder = _model_of) -> None:
     """KolorsSampler. Several prompts were one batch: here each is sampled on its own, and the latents are joined."""
     encoded = find_encoded(old, graph)
-    scheduler = old.get("scheduler")
+    scheduler = graph.typed(old, "scheduler", "EulerDiscreteScheduler")
     settings = {
         "model": find_model(old, graph),
         "seed": old.get("seed"),
@@ -165,6 +176,8 @@ def replace_sampler(old: Node, graph: Graph, find_model: Finder = _model_of) -> 
         for positive, latent in zip(encoded.positives, _add_latents(old, graph, encoded))
     ]
     graph.stand_in(samples[0].node)
+    graph.rename(old, "scheduler", samples[0].node, "sampler")
+    graph.rename(old, "denoise_strength", samples[0].node, "denoise")
     joined = samples[0]
     for link in samples[1:]:
         joined = graph.add(old, "LatentBatch", samples1=joined, samples2=link)
@@ -204,6 +217,11 @@ def _add_latents(old: Node, graph: Graph, encoded: EncodedPrompts) -> list[Link]
                 old, f"num_images_per_prompt {images} made the same image {images} times; now it is made once."
             )
         return [old.get("latent")] * count
+    if old.get("denoise_strength", 1.0) != 1.0:
+        graph.report.note(
+            old,
+            "its denoise_strength is not 1, but no latent is connected: the old node drew from too much noise there.",
+        )
     size = {"width": old.get("width"), "height": old.get("height"), "batch_size": images * count}
     batch = graph.add(old, "EmptyLatentImage", **size)
     if count == 1:
@@ -216,7 +234,7 @@ class EncoderSwap(Swap):
     """The first version of LoadChatGLM3 had a precision."""
 
     def __call__(self, old: Node, graph: Graph) -> None:
-        precision = ENCODER_PRECISIONS.get(old.get("precision"), "default")
+        precision = ENCODER_PRECISIONS.get(graph.typed(old, "precision"), "default")
         Swap(self.new, self.inputs, {"weight_dtype": precision})(old, graph)
 
 

@@ -120,3 +120,11 @@ def test_the_precision_that_the_loader_of_one_file_had_for_an_hour(precision, dt
     graph["2"]["inputs"] |= {"precision": precision} if precision else {}
     prompt, _ = convert_graph(graph)
     assert inputs_of(prompt, "KolorsChatGLM3Loader")[0]["weight_dtype"] == dtype
+
+
+def test_a_node_of_another_package_under_the_same_name_stays(form):
+    graph = old_graphs.OldGraph({"KolorsTextEncode": ([], ["text"], ["CONDITIONING"])})
+    graph.sample(graph.unet(), *(graph.node("KolorsTextEncode", text=text) for text in "ab"))
+    result, report = convert_graph(form(graph))
+    assert len(nodes_of(result, "KolorsTextEncode")) == 2 and not nodes_of(result, "KolorsPromptEncode")
+    assert len(report.left) == 2 and "another package" in report.left[0]
