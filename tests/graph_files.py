@@ -8,7 +8,7 @@ from typing import Any
 
 from old_graphs import CONTROL, DECLARED, OldGraph
 
-NEVER_SENT = {"Note", "MarkdownNote", "Reroute", "PrimitiveNode"}
+NEVER_SENT = {"Note", "MarkdownNote", "Reroute", "PrimitiveNode", "SetNode", "GetNode", "Anything Everywhere"}
 MUTED, BYPASSED = 2, 4
 
 
@@ -180,7 +180,10 @@ def to_prompt(workflow: dict, object_info: dict) -> dict:
         node = nodes[source]
         if node["type"] == "PrimitiveNode":
             return node["widgets_values"][0]
-        if node["type"] == "Reroute":
+        if node["type"] == "GetNode":
+            name = node["widgets_values"][0]
+            node = next(one for one in nodes_of(workflow, "SetNode") if one["widgets_values"][0] == name)
+        if node["type"] in ("Reroute", "SetNode"):
             return value_of(node["inputs"][0]["link"]) if node["inputs"][0]["link"] is not None else None
         if node["mode"] == BYPASSED:
             kind = node["outputs"][slot]["type"]

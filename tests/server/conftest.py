@@ -34,6 +34,15 @@ def server(models):
 
 
 @pytest.fixture(scope="session")
+def migrating(tmp_path_factory):
+    """A ComfyUI for converted graphs; the whole session shares it."""
+    import migrated
+
+    with migrated.running(tmp_path_factory.mktemp("migration")) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
 def plain(server):
     """The latent of the plain graph, which others are compared with."""
     graph = KolorsGraph()
