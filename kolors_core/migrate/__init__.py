@@ -19,6 +19,7 @@ from .report import Report
 from .shapes import SHAPES
 from .table import REMOVABLE, REPLACED, TABLE
 from .table.bizyair import as_local
+from .table.mz import replace_bare_control_nets
 from .wrapped import find_graphs, is_request
 
 
@@ -110,6 +111,7 @@ def _apply_mappings(graph: Graph) -> None:
                 old.mapping(node, graph)
             except Unmapped as reason:
                 graph.report.leave(node, str(reason))
+    replace_bare_control_nets(graph)
 
 
 def _rename_widgets(graph: Graph) -> None:

@@ -189,6 +189,19 @@ class Graph:
         sources = {other: [skip_passing(link) for link in other.links] for other in waiting}
         return [other for other, links in sources.items() if any(link and link.node is node for link in links)]
 
+    def reaches(self, kinds: Iterable[str], node: Node) -> bool:
+        """Whether a node of one of these types is somewhere before this one."""
+        seen: set[Node] = set()
+        waiting = [node]
+        while waiting:
+            for link in map(self._resolve, waiting.pop().links):
+                if link and link.node.type in kinds:
+                    return True
+                if link and link.node not in seen:
+                    seen.add(link.node)
+                    waiting.append(link.node.setter or link.node)
+        return False
+
     def stand_in(self, new: Node) -> None:
         """Let this one of the nodes that were added for the same old one take its place."""
         for node in self.nodes:

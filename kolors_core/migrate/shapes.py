@@ -34,7 +34,7 @@ class Input:
     def fit(self, value: Any) -> Any:
         """`value` as this widget can hold it; the default where it is of another kind."""
         if self.type in ("INT", "FLOAT"):
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
                 return self.default
             low, high = self.limits or (-math.inf, math.inf)
             value = min(max(value, low), high)

@@ -59,14 +59,13 @@ def list_in_nodes(written: dict[Node, dict], links: dict[int, dict]) -> None:
 
 
 def list_at_boundary(scope: dict, links: dict[int, dict]) -> None:
-    """Write the numbers of the links, and the new types, into the inputs and outputs of a subgraph."""
+    """Write the numbers of the links into the inputs and outputs of a subgraph."""
     for name, boundary, end in (("inputs", "inputNode", "origin"), ("outputs", "outputNode", "target")):
         node = dict_at(scope, boundary).get("id")
         if node is None:
             continue
         for index, slot in enumerate(list_at(scope, name)):
             slot["linkIds"] = _links_at(links, end, node, index)
-            slot["type"] = new_type(slot.get("type"))
 
 
 def _links_at(links: dict[int, dict], end: str, node: Any, slot: int) -> list[int]:

@@ -14,7 +14,7 @@ from ..graph import PASSING, Graph, Link, Node, new_type, number_added
 from ..layout import arrange, box_of, fit_groups
 from ..shapes import CONTROL, SHAPES, Input
 from ..table import TABLE
-from .fields import LINK_FIELDS, dict_at, is_boundary, links_by_id, list_at, scopes
+from .fields import LINK_FIELDS, dict_at, is_boundary, link_fields, links_by_id, list_at, scopes
 from .links import list_at_boundary, list_in_nodes, number_links
 
 #: What an added node takes over from the old node that it stands in for, or that it lies beside.
@@ -39,6 +39,7 @@ def write_workflow(workflow: dict, graphs: list[Graph]) -> dict:
         if isinstance(widget, dict) and (found := _renamed(widget.get("id"), widget.get("name"), graphs)):
             widget["id"], widget["name"] = found
     for scope in parts:
+        _retype_edges(scope)
         _update_counters(scope, last_node)
     return workflow
 
@@ -99,6 +100,16 @@ def _build_input(one: Input) -> dict:
     if one.optional:
         raw["shape"] = OPTIONAL
     return raw
+
+
+def _retype_edges(scope: dict) -> None:
+    """The links of a scope, and the two ends of a subgraph."""
+    for link in scope["links"]:
+        if "type" in link_fields(link):
+            link["type" if isinstance(link, dict) else LINK_FIELDS.index("type")] = new_type(link_fields(link)["type"])
+    for slot in [*list_at(scope, "inputs"), *list_at(scope, "outputs")]:
+        if isinstance(slot, dict) and "type" in slot:
+            slot["type"] = new_type(slot["type"])
 
 
 def _kept_properties(node: Node, old: Node) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from .mapping import SDXL_SCHEDULE, OldNode, Swap, keep_sdxl_schedule, only_widg
 from .wrapper import ENCODER, find_encoded
 
 SIZES = ("width", "height", "crop_w", "crop_h", "target_width", "target_height")
+MODEL_LOADERS = ("KolorsUNETLoader", "KolorsCheckpointLoader")
+TEXT_NODES = ("KolorsPromptEncode",)
 UNION_TYPE = "SetUnionControlNetType"
 CONTROL_NET_LOADERS = ("ControlNetLoader", "MZ_KolorsControlNetLoader")
 CLIP_OUTPUTS = {"KolorsChatGLM3Loader": 0, "KolorsCheckpointLoader": 1}
@@ -75,6 +77,22 @@ def replace_control_net_patch(old: Node, graph: Graph) -> None:
     node, key = before
     node.values[key] = link
     graph.replace(old, {0: given})
+
+
+def replace_bare_control_nets(graph: Graph) -> None:
+    """Stock loaders that the first versions of that pack let work on Kolors without a patch."""
+    models = [Link(node, 0) for node in graph.nodes if node.old and node.type in MODEL_LOADERS]
+    for loader in [node for node in graph.nodes if node.type == "ControlNetLoader" and node not in graph.outputs]:
+        users = graph.consumers(loader)
+        users = [user for node in users for user in (graph.consumers(node) if node.type == UNION_TYPE else [node])]
+        if not models or not users or not all(graph.reaches(TEXT_NODES, user) for user in users):
+            continue
+        name = only_widget(loader, "control_net_name")
+        link = graph.add(loader, "KolorsControlNetLoader", control_net_name=name, model=models[0])
+        graph.rename(loader, "control_net_name", link.node, "control_net_name")
+        graph.replace(loader, {0: link})
+        if len(models) > 1:
+            graph.report.note(loader, "there are several models in the graph; connect that of its sampler.")
 
 
 def _trace_control_net(old: Node, graph: Graph) -> tuple[Node | None, tuple[Node, Any] | None]:

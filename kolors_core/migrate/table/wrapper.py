@@ -106,9 +106,9 @@ def replace_text_encode(old: Node, graph: Graph, find_clip: Finder = _encoder_of
             "to the sampler (take the nodes out of a subgraph or group first), and convert again."
         )
     clip = find_clip(old, graph)
-    prompts = split_prompts(old.get("prompt", ""))
+    prompts = split_prompts(old.get("prompt"))
     positives = [graph.add(old, "KolorsPromptEncode", clip=clip, text=text) for text in prompts]
-    negative = graph.add(old, "KolorsPromptEncode", clip=clip, text=old.get("negative_prompt", ""))
+    negative = graph.add(old, "KolorsPromptEncode", clip=clip, text=old.get("negative_prompt"))
     for name in ("prompt", "negative_prompt"):
         note_prompt_syntax(old, old.get(name), graph)
     graph.rename(old, "prompt", positives[0].node, "text")

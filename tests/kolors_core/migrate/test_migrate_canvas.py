@@ -82,6 +82,31 @@ def test_nodes_in_a_subgraph_and_its_edges():
     assert isinstance(definition["links"][0], dict)
 
 
+def test_subgraphs_in_subgraphs_and_twice():
+    """One in another, whose own nodes stay as they are, and one that stands on the canvas two times."""
+    old = subgraph_of(text_to_image())
+    inner_box = next(node for node in old["nodes"] if node["type"] == "box")
+    edges = {"inputNode": {"id": -10}, "outputNode": {"id": -20}, "state": {"lastNodeId": 101, "lastLinkId": 2}}
+    ends = [(-10, 101, "CHATGLM3MODEL"), (101, -20, "LATENT")]
+    outer = {"id": "outer", "name": "Outer", "nodes": [json.loads(json.dumps(inner_box))], "groups": []} | edges
+    outer["links"] = [
+        {"id": i + 1, "origin_id": a, "origin_slot": 0, "target_id": b, "target_slot": 0, "type": kind}
+        for i, (a, b, kind) in enumerate(ends)
+    ]
+    outer["inputs"] = [{"id": "i", "name": "chatglm3_model", "type": "CHATGLM3MODEL", "linkIds": [1]}]
+    outer["outputs"] = [{"id": "o", "name": "LATENT", "type": "LATENT", "linkIds": [2]}]
+    inner_box["type"] = "outer"
+    second = json.loads(json.dumps(inner_box)) | {"id": 200, "pos": [500, 2000]}
+    second["inputs"][0]["link"], second["outputs"][0]["links"] = 3, []
+    old["nodes"].append(second)
+    old["links"].append([3, 100, 0, 200, 0, "CHATGLM3MODEL"])
+    next(node for node in old["nodes"] if node["id"] == 100)["outputs"][0]["links"].append(3)
+    old |= {"last_node_id": 200, "last_link_id": 3}
+    old["definitions"]["subgraphs"].append(outer)
+    new, report = convert_graph(old)
+    assert not report.left and not canvas_faults(new) and "CHATGLM3MODEL" not in json.dumps(new)
+
+
 def test_a_promoted_widget_keeps_its_node():
     old = subgraph_of(text_to_image())
     box = next(node for node in old["nodes"] if node["type"] == "box")

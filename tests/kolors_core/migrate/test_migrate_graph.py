@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from comfyui_kolors.kolors_core.migrate import convert_graph
+from comfyui_kolors.kolors_core.migrate.shapes import SHAPES
 from graph_files import as_canvas, canvas_faults, nodes_of
 from old_graphs import kijai, text_to_image
 
@@ -20,6 +21,17 @@ def test_values_of_another_kind_become_the_default(form):
     ]
     notes = "\n".join(report.notes)
     assert "'many'" in notes and "1000" in notes and "LCM" in notes
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1, 2**64, 10**30, "25", None, True, [], {}, 1e18])
+def test_numbers_beyond_every_range_are_brought_into_it(value):
+    for name in ("seed", "cfg", "width", "steps"):
+        prompt, _ = convert_graph(kijai(**{name: value}))
+        for kind in ("KolorsKSampler", "EmptyLatentImage"):
+            for one in SHAPES[kind].inputs:
+                if one.limits:
+                    found = nodes_of(prompt, kind)[0]["inputs"].get(one.name, one.default)
+                    assert one.limits[0] <= found <= one.limits[1], (kind, one.name)
 
 
 @pytest.mark.parametrize("count", [1, 3])

@@ -54,7 +54,8 @@ def test_a_stock_control_net_loader_stays_where_others_use_it(form):
     graph = old_graphs.control_net(patch=True, loader="ControlNetLoader")
     (loader,) = (key for key, node in graph.items() if node["class_type"] == "ControlNetLoader")
     apply = next(node for node in graph.values() if node["class_type"] == "ControlNetApply")
-    graph.node("ControlNetApply", **apply["inputs"] | {"control_net": [loader, 0]})
+    text = graph.node("CLIPTextEncode", text="of another model")
+    graph.node("ControlNetApply", **apply["inputs"] | {"control_net": [loader, 0], "conditioning": text})
     result, _ = convert_graph(form(graph))
     assert len(nodes_of(result, "ControlNetLoader")) == len(nodes_of(result, "KolorsControlNetLoader")) == 1
 
@@ -115,3 +116,29 @@ def test_a_bypassed_patch_still_passes_its_control_net_on():
     (loader,), (apply,) = nodes_of(new, "KolorsControlNetLoader"), nodes_of(new, "ControlNetApply")
     assert loader["mode"] == 0 and loader["inputs"][0]["link"] is None
     assert loader["outputs"][0]["links"] == [apply["inputs"][1]["link"]]
+
+
+@pytest.mark.parametrize("union", [False, True])
+def test_a_stock_control_net_without_a_patch_gets_the_loader_of_kolors(union, form):
+    """The pack's first versions needed no patch; here the stock loader's ControlNet would be refused."""
+    graph = old_graphs.control_net(patch=False, loader="ControlNetLoader")
+    apply = next(node["inputs"] for node in graph.values() if node["class_type"] == "ControlNetApply")
+    if union:
+        apply["control_net"] = graph.node("SetUnionControlNetType", control_net=apply["control_net"], type="auto")
+    result, report = convert_graph(form(graph))
+    assert not nodes_of(result, "ControlNetLoader")
+    assert any("ControlNetLoader -> KolorsControlNetLoader" in line for line in report.mapped)
+    if "nodes" in result:
+        assert not canvas_faults(result)
+        assert nodes_of(result, "KolorsControlNetLoader")[0]["inputs"][0]["link"]
+    else:
+        assert inputs_of(result, "KolorsControlNetLoader")[0]["model"] == ("KolorsUNETLoader", 0)
+
+
+def test_a_stock_control_net_for_another_model_stays(form):
+    graph = old_graphs.text_to_image()
+    text = graph.node("CLIPTextEncode", text="a cat")
+    control = graph.node("ControlNetLoader", control_net_name="x")
+    graph.node("ControlNetApply", conditioning=text, control_net=control, image=graph.image(), strength=1.0)
+    result, _ = convert_graph(form(graph))
+    assert len(nodes_of(result, "ControlNetLoader")) == 1 and not nodes_of(result, "KolorsControlNetLoader")
