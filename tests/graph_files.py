@@ -214,6 +214,24 @@ def to_prompt(workflow: dict, object_info: dict) -> dict:
     return prompt
 
 
+def unfolded(prompt: dict, info: dict) -> list:
+    """What each output node computes, without node ids; optional widgets that are left out have their defaults."""
+
+    def plain(value: Any) -> Any:
+        return float(value) if type(value) is int else value  # a browser knows no difference
+
+    def node(key: str) -> tuple:
+        kind, given = prompt[key]["class_type"], prompt[key]["inputs"]
+        optional = info[kind]["input"].get("optional", {})
+        values = {n: plain(d[1]["default"]) for n, d in optional.items() if len(d) > 1 and "default" in d[1]}
+        for name, value in given.items():
+            if name != CONTROL:
+                values[name] = (node(value[0]), value[1]) if isinstance(value, list) else plain(value)
+        return kind, tuple(sorted(values.items()))
+
+    return sorted(map(repr, (node(key) for key in prompt if info[prompt[key]["class_type"]]["output_node"])))
+
+
 def subgraph_of(prompt: OldGraph, outside: str = "MZ_ChatGLM3Loader") -> dict:
     """A canvas with one box; in it a graph, whose loader of the encoder is outside."""
     inner = as_canvas(prompt)

@@ -20,7 +20,6 @@ from comfyui_kolors.devtools.folders import link_pack
 from comfyui_kolors.devtools.places import Setup
 from comfyui_kolors.devtools.progress import Progress
 from comfyui_kolors.devtools.server import free_port, running_server
-from comfyui_kolors.kolors_core.migrate.shapes import CONTROL
 from image_prompts import nested, picture
 from loras import random_pairs, written
 from PIL import Image
@@ -137,18 +136,3 @@ def latents_of(server, prompt: dict) -> list[torch.Tensor]:
     """The saved latents of a prompt, in the order of its nodes."""
     entry = run(server, prompt)
     return [server.read_latent(entry, (key, 0)) for key in prompt if prompt[key]["class_type"] == "SaveLatent"]
-
-
-def unfolded(prompt: dict, info: dict) -> list:
-    """What each output node computes, without node ids; optional widgets that are left out have their defaults."""
-
-    def node(key: str) -> tuple:
-        kind, given = prompt[key]["class_type"], prompt[key]["inputs"]
-        optional = info[kind]["input"].get("optional", {})
-        values = {n: d[1]["default"] for n, d in optional.items() if len(d) > 1 and "default" in d[1]}
-        for name, value in given.items():
-            if name != CONTROL:
-                values[name] = (node(value[0]), value[1]) if isinstance(value, list) else value
-        return kind, tuple(sorted(values.items()))
-
-    return sorted(map(repr, (node(key) for key in prompt if info[prompt[key]["class_type"]]["output_node"])))

@@ -18,8 +18,8 @@ from client import Client, Graph, PromptError
 from comfyui_kolors.kolors_core.migrate import convert_graph, embedded
 from comfyui_kolors.kolors_core.migrate.shapes import CONTROL, SHAPES
 from comfyui_kolors.kolors_core.migrate.table import TABLE, Swap
-from graph_files import as_canvas, canvas_faults, overlaps, to_prompt
-from migrated import CHECKOUTS, latents_of, run, unfolded, with_tiny_files
+from graph_files import as_canvas, canvas_faults, overlaps, to_prompt, unfolded
+from migrated import CHECKOUTS, latents_of, run, with_tiny_files
 from old_graphs import GRAPHS, kijai, text_to_image
 
 pytestmark = pytest.mark.host
