@@ -13,7 +13,7 @@ from .embedded import read_graph
 
 
 def read(path: Path) -> object:
-    """The JSON of a file, or the graph that ComfyUI stored in a picture.
+    """The JSON of a file, or the graph that ComfyUI stored in an image.
 
     Raises SystemExit with what is wrong.
     """
@@ -26,13 +26,13 @@ def read(path: Path) -> object:
     except ValueError as error:
         raise SystemExit(
             f"{path} {error}. Expected a graph: a .json that ComfyUI saved, or a PNG, WebP, JPEG or .latent file with "
-            "the graph in it. Pictures lose it where a site or a program stores them anew."
+            "the graph in it. Images lose it where a site or a program stores them anew."
         ) from error
     try:
         return json.loads(content if found is None else found, parse_constant=lambda name: None)
     except (ValueError, RecursionError) as error:
         raise SystemExit(
-            f"{path} is not JSON ({error}), nor a picture with a graph in it. Save the graph in ComfyUI and give its "
+            f"{path} is not JSON ({error}), nor an image with a graph in it. Save the graph in ComfyUI and give its "
             ".json."
         ) from error
 
@@ -56,7 +56,7 @@ def write(path: Path, data: object, overwrite: bool) -> None:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser("python -m kolors_core.migrate", description=__doc__)
     parser.add_argument(
-        "old", type=Path, help="the graph: .json in canvas or API format, or a picture that ComfyUI saved"
+        "old", type=Path, help="the graph: .json in canvas or API format, or an image that ComfyUI saved"
     )
     parser.add_argument("new", type=Path, help="where the converted graph is written, in the same format")
     parser.add_argument("--overwrite", action="store_true", help="let an existing NEW be replaced")

@@ -1,4 +1,4 @@
-"""The graph that ComfyUI and its front end store in pictures, and what other files are that people take for one."""
+"""The graph that ComfyUI and its front end store in images, and what other files are that people take for one."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ UTF16_MARK = b"UNICODE\0"
 #: How other files begin: (offset, bytes, what they are).
 OTHERS = (
     (0, b"GIF8", "a GIF"),
-    (0, b"BM", "a BMP picture"),
+    (0, b"BM", "a BMP image"),
     (0, b"fLaC", "a FLAC file"),
     (0, b"ID3", "an MP3 file"),
     (0, b"OggS", "an Ogg file"),
     (0, b"\x1a\x45\xdf\xa3", "a WebM or Matroska video"),
-    (4, b"ftypavif", "an AVIF picture"),
-    (4, b"ftyp", "an MP4 video or HEIC picture"),
+    (4, b"ftypavif", "an AVIF image"),
+    (4, b"ftyp", "an MP4 video or HEIC image"),
     (0, b"glTF", "a GLB model"),
     (0, b"PK\x03\x04", "a ZIP archive"),
     (0, b"\x1f\x8b", "a gzip archive"),
@@ -106,7 +106,7 @@ def _read_webp(content: bytes) -> Iterator[tuple[str, str]]:
 
 
 def _read_jpeg(content: bytes) -> Iterator[tuple[str, str]]:
-    """Source: the JPEG specification; the text stands in a segment APP1, before the picture."""
+    """Source: the JPEG specification; the text stands in a segment APP1, before the image."""
     position = 2
     while position + 4 <= len(content) and content[position] == 0xFF and content[position + 1] != 0xDA:
         length = int.from_bytes(content[position + 2 : position + 4], "big")

@@ -38,7 +38,7 @@ def _is_graph(data: Any) -> bool:
 
 
 def _parsed(data: Any) -> Any:
-    """JSON that stands in a text, as pictures and databases hold it."""
+    """JSON that stands in a text, as images and databases hold it."""
     if isinstance(data, str) and data.lstrip().startswith(("{", "[")):
         try:
             return json.loads(data)

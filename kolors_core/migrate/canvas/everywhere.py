@@ -115,7 +115,7 @@ def _choose(found: list[Sent]) -> Link | None:
 def _told(scope: dict, graph: Graph) -> dict[tuple[Any, int], Link]:
     """The links that the file notes, by node and number of the input.
 
-    They are listed apart or, in pictures of 2024, among the links, of which their targets then know nothing.
+    They are listed apart or, in images of 2024, among the links, of which their targets then know nothing.
     """
     by_id = {str(node.id): node for node in graph.nodes}
     noted = [_noted_link(one) for one in list_at(dict_at(scope, "extra"), "ue_links") if isinstance(one, dict)]

@@ -138,7 +138,7 @@ def replace_face_apply(old: Node, graph: Graph) -> None:
     ipadapter.replace_face_apply(old, graph)
     graph.report.note(old, "it located its files by itself; choose yours in the new loaders.")
     if old.get("use_tiled") is True:
-        graph.report.note(old, "use_tiled has no counterpart: the picture is seen as a whole.")
+        graph.report.note(old, "use_tiled has no counterpart: the image is seen as a whole.")
 
 
 FACE_WIDGETS = ("preset", "lora_strength", "provider", "weight", "weight_faceidv2", "weight_kolors")

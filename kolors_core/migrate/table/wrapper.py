@@ -201,7 +201,7 @@ def _decode(old: Node, graph: Graph, samples: Link) -> Link:
     vae = graph.add(old, "VAELoader", vae_name=VAE)
     graph.report.note(
         old,
-        f"it gave a picture; that is decoded by a node of its own now. Copy models/diffusers/Kolors/vae/{VAE} into "
+        f"it gave an image; that is decoded by a node of its own now. Copy models/diffusers/Kolors/vae/{VAE} into "
         "models/vae, or choose SDXL's VAE in the new loader.",
     )
     return graph.add(old, "VAEDecode", samples=samples, vae=vae)

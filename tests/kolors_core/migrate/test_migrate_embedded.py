@@ -75,7 +75,7 @@ NAMED = {
     "a JPEG without a graph": picture("JPEG"),
     "a safetensors or .latent file without a graph": struct.pack("<Q", 2) + b"{}",
     "a GIF": b"GIF89a" + b"\0" * 9,
-    "an AVIF picture": b"\0\0\0\x1cftypavif",
+    "an AVIF image": b"\0\0\0\x1cftypavif",
     "an MP4 video": b"\0\0\0\x1cftypisom",
     "a FLAC file": b"fLaC\0",
     "a ZIP archive": b"PK\x03\x04",

@@ -103,7 +103,7 @@ def test_the_loader_of_the_first_day_becomes_two(form):
 
 def test_a_sampler_that_gave_a_picture_is_followed_by_a_decoder(form):
     result, report = convert_graph(form(old_graphs.first_day(latent=False)))
-    (line,) = (line for line in report.notes if "gave a picture" in line)
+    (line,) = (line for line in report.notes if "gave an image" in line)
     assert "KolorsSampler" in line and "models/vae" in line
     if "nodes" in result:
         assert not canvas_faults(result) and len(nodes_of(result, "VAEDecode")) == 1
