@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import sentencepiece
 
@@ -37,11 +37,13 @@ EMBEDDING_MULTIPLE = 256  # ChatGLM rounds its embedding table up to a multiple 
 class Tokens(NamedTuple):
     """A tokenized prompt, prefix included, padding not.
 
-    ids, weights: of equal length (2 to ``limit``). dropped: tokens of the text beyond the limit.
+    ids, weights, segments: of equal length (2 to ``limit``). segments: the part of the prompt that a token belongs to,
+    counted from 1, 0 for the prefix. dropped: tokens of the text beyond the limit.
     """
 
     ids: list[int]
     weights: list[float]
+    segments: list[int]
     dropped: int
 
 
@@ -75,6 +77,14 @@ class ChatGLM3Tokenizer:
             raise FileNotFoundError(f"{path.name} is not in {path.parent}.")
         return cls(path.read_bytes(), str(path))
 
+    def __call__(self, *texts: object, **options: object) -> NoReturn:
+        """Refuse what a tokenizer of ``transformers`` does: who calls one counts on CLIP's start and end tokens."""
+        raise KolorsError(
+            "A node of another package, or a word that it reads in a prompt, such as CUT, asks ChatGLM3's tokenizer "
+            "for CLIP's start and end tokens, which it does not have. Take that word out of the prompt, or encode the "
+            "prompt with 'CLIP Text Encode'."
+        )
+
     @property
     def vocab_size(self) -> int:
         """Pieces and special tokens together."""
@@ -91,19 +101,23 @@ class ChatGLM3Tokenizer:
     def encode_weighted(self, segments: list[tuple[str, float]], limit: int = PROMPT_ROWS) -> Tokens:
         """Tokenize `segments` of (text, weight) as ONE text, so that a weight never changes the tokens.
 
-        A piece takes the weight of its last character.
+        A piece belongs to the segment of its last character, and takes its weight; without any weights but 1 all are
+        of the first. Half a surrogate pair becomes U+FFFD.
         """
+        segments = [(_well_formed(text), weight) for text, weight in segments]
         text = "".join(segment for segment, _ in segments)
         if all(weight == 1.0 for _, weight in segments):
             ids = self.processor.encode(text)
-            weights = [1.0] * len(ids)
+            owners = [0] * len(ids)
         else:
-            by_character = [weight for segment, weight in segments for _ in segment]
+            by_character = [index for index, (segment, _) in enumerate(segments) for _ in segment]
             ids, offsets = self._encode_with_offsets(text)
-            weights = [by_character[min(max(end - 1, begin), len(text) - 1)] for begin, end in offsets]
+            owners = [by_character[min(max(end - 1, begin), len(text) - 1)] for begin, end in offsets]
+        prefix = len(self.prefix)
         ids = self.prefix + ids
-        weights = [1.0] * len(self.prefix) + weights
-        return Tokens(ids[:limit], weights[:limit], max(0, len(ids) - limit))
+        weights = [1.0] * prefix + [segments[owner][1] for owner in owners]
+        numbers = [0] * prefix + [owner + 1 for owner in owners]
+        return Tokens(ids[:limit], weights[:limit], numbers[:limit], max(0, len(ids) - limit))
 
     def _encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Ids and the (begin, end) characters each stands for; a byte piece inside a character has begin == end."""
@@ -124,6 +138,11 @@ class ChatGLM3Tokenizer:
     def decode(self, ids: list[int]) -> str:
         """Text of `ids`; special tokens and padding are left out."""
         return self.processor.decode([token for token in ids if PAD_ID < token < self.pieces])
+
+
+def _well_formed(text: str) -> str:
+    """`text` with U+FFFD for a lone half of a surrogate pair, which has no UTF-8; the halves of a whole one join."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def prompt_rows(tokens: int) -> int:

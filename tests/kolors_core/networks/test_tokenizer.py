@@ -106,6 +106,39 @@ def test_a_weight_never_changes_the_tokens(file):
         assert weighted.dropped == plain.dropped
 
 
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("a cat \ud83d here", "a cat \ufffd here"),
+        ("\udfff", "\ufffd"),
+        ("\ude00\ud83d", "\ufffd\ufffd"),
+        ("a \ud83d\ude00 cat", "a \U0001f600 cat"),
+        ("\ufeff猫 \udbff", "\ufeff猫 \ufffd"),
+    ],
+)
+def test_half_a_surrogate_pair_is_the_replacement_character(file, text, same):
+    tokenizer = ChatGLM3Tokenizer.from_file(file)
+    assert tokenizer.encode(text) == tokenizer.encode(same)
+    assert tokenizer.encode_weighted([(text, 1.3), ("b", 0.5)]) == tokenizer.encode_weighted([(same, 1.3), ("b", 0.5)])
+
+
+def test_the_halves_of_a_pair_in_two_segments_do_not_join(small):
+    found = small.encode_weighted([("\ud83d", 1.3), ("\ude00", 0.5)])
+    assert found == small.encode_weighted([("\ufffd", 1.3), ("\ufffd", 0.5)])
+
+
+def test_segments_are_counted_from_one(small):
+    tokens = small.encode_weighted([("a red ", 1.0), ("cat", 1.3), (" and", 1.0)])
+    assert tokens.segments == [0, 0, 1, 1, 2, 3, 3]
+    assert small.encode("a red cat").segments == [0, 0, 1, 1, 1]
+    assert small.encode_weighted([("a red ", 1.0), ("cat", 1.3)], limit=4).segments == [0, 0, 1, 1]
+
+
+def test_called_as_a_tokenizer_of_transformers_it_refuses(small):
+    with pytest.raises(KolorsError, match="CLIP's start and end tokens, which it does not have"):
+        small("+")
+
+
 def weigh(tokenizer, *segments):
     """(piece, weight) of each token, the two of the prefix left out."""
     tokens = tokenizer.encode_weighted(list(segments))
