@@ -15,6 +15,7 @@
     patched         weights of a MODEL as it would use them, wherever they are now
     text_encoder/
         clip            ChatGLM3 as the host's CLIP
+        tokenizer       a prompt to tokens, with its weights
         storage         its weights: from what a file has to what memory is to hold
         packed          its int8 and int4 layers under the host's patcher
         load            from a file to CLIP

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 import comfy.model_management
@@ -39,6 +40,12 @@ def log_load(what: str, path: str, dtype, size: int, started: float) -> None:
         "[Kolors] %s %s: %s, %d MiB, %.1f s",
         what, Path(path).name, str(dtype).removeprefix("torch."), size >> 20, time.perf_counter() - started,
     )  # fmt: skip
+
+
+@lru_cache(maxsize=256)
+def warn_once(text: str) -> None:
+    """A line in the log, the same one not again: a node may ask for a prompt's tokens many times."""
+    log.warning("%s", text)
 
 
 @contextmanager

@@ -57,6 +57,7 @@ KINDS = {
 #: Classes of the host whose place ours take without being made of them, or whose part they are as a mixin.
 IMITATED = {
     "KolorsTokenizer": ("comfy.sd1_clip.SD1Tokenizer",),
+    "SectionTokenizer": ("comfy.sd1_clip.SDTokenizer",),
     "CPUConv2d": ("comfy.ops.manual_cast.Conv2d",),
     "CPULinear": ("comfy.ops.manual_cast.Linear",),
     "KolorsTextEncoder": ("comfy.sd1_clip.SD1ClipModel", "comfy.sd1_clip.SDClipModel"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from itertools import dropwhile
+from numbers import Integral
 
 import comfy.model_management
 import comfy.sd
@@ -16,41 +18,41 @@ from torch import Tensor
 
 from ...errors import KolorsError, log
 from ...networks.chatglm3 import ChatGLM3Config, encode_prompts
-from ...networks.tokenizer import PAD_ID, PROMPT_ROWS, TOKENIZER_KEY, ChatGLM3Tokenizer, pad_left, prompt_rows
-from ..messages import count_steps
+from ...networks.tokenizer import PAD_ID, TOKENIZER_KEY, ChatGLM3Tokenizer, pad_left
+from ..messages import count_steps, warn_once
 from .packed import keep_patches
 from .storage import Storage
+from .tokenizer import INSTEAD, NAME, SectionTokenizer
 
-NAME = "chatglm3"
-MAX_TOKENS_OPTION = "kolors_max_tokens"
+FLOAT16_MAX = torch.finfo(torch.float16).max
+
+
+class NamedTokens(dict):
+    """Token lists by the names of encoders; who asks for an encoder that Kolors does not have is told what to use."""
+
+    def __missing__(self, name):
+        raise KolorsError(f'This node asks for tokens of a text encoder "{name}", but Kolors has "{NAME}". {INSTEAD}')
 
 
 class KolorsTokenizer:
     """The host's tokenizer interface: prompts with ``(word:1.2)`` weights to padded lists of (id, weight)."""
 
+    clip_name = clip = NAME  # where the host and others look for the inner tokenizer, and for its tokens
+
     def __init__(self, tokenizer: ChatGLM3Tokenizer, embedding_directory=None, tokenizer_data=None):
         self.tokenizer = tokenizer
 
-    def tokenize_with_weights(
-        self, text: str, return_word_ids=False, tokenizer_options=None, disable_weights=False, **kwargs
-    ):
-        """One list of `prompt_rows` entries under the name ``chatglm3``."""
-        limit = (tokenizer_options or {}).get(MAX_TOKENS_OPTION, PROMPT_ROWS)
-        tokens = self.tokenizer.encode_weighted([(text, 1.0)] if disable_weights else parse_weights(text), limit)
-        if tokens.dropped:
-            log.warning(
-                "[Kolors] The last %d tokens of a prompt of %d were dropped: the limit is %d. "
-                "'Kolors Prompt Encode' has max_tokens to raise it.",
-                tokens.dropped, len(tokens.ids) + tokens.dropped, limit,
-            )  # fmt: skip
-        rows = prompt_rows(len(tokens.ids))
-        columns = [pad_left(tokens.ids, rows), pad_left(tokens.weights, rows, 1.0)]
-        if return_word_ids:
-            columns.append(pad_left(list(range(1, len(tokens.ids) + 1)), rows))
-        return {NAME: [list(zip(*columns))]}
+    @property
+    def chatglm3(self) -> SectionTokenizer:
+        # Not kept: packages that search this object's own attributes would put CLIP's way to tokenize in its place.
+        return SectionTokenizer(self.tokenizer)
+
+    def tokenize_with_weights(self, text: str, return_word_ids=False, **kwargs):
+        """One section of `prompt_rows` entries under the name ``chatglm3``. Raises KolorsError as the inner one."""
+        return NamedTokens({NAME: self.chatglm3.tokenize_with_weights(text, return_word_ids, **kwargs)})
 
     def untokenize(self, token_weight_pair):
-        return [(pair, self.tokenizer.describe(pair[0])) for pair in token_weight_pair]
+        return self.chatglm3.untokenize(token_weight_pair)
 
     def decode(self, token_ids, skip_special_tokens=True):
         return self.tokenizer.decode(token_ids)
@@ -60,10 +62,25 @@ class KolorsTokenizer:
         return {TOKENIZER_KEY: torch.frombuffer(bytearray(self.tokenizer.model), dtype=torch.uint8)}
 
 
-def parse_weights(text: str) -> list[tuple[str, float]]:
-    """Split a prompt by the host's ``(word:1.2)`` syntax into (text, weight); ``\\(`` is a plain parenthesis."""
-    segments = comfy.sd1_clip.token_weights(comfy.sd1_clip.escape_important(text), 1.0)
-    return [(comfy.sd1_clip.unescape_important(segment), weight) for segment, weight in segments]
+class SectionEncoder:
+    """The encoder as it is found under the name of its tokens: it takes their sections without the name.
+
+    All else is the encoder's own. What is set here is set there: for other packages the host's patcher replaces
+    ``encode_token_weights``, as it does in the parts of the host's encoders.
+    """
+
+    def __init__(self, encoder: KolorsTextEncoder):
+        object.__setattr__(self, "encoder", encoder)
+
+    def __getattr__(self, name):
+        return getattr(self.encoder, self._name_there(name))
+
+    def __setattr__(self, name, value):
+        setattr(self.encoder, self._name_there(name), value)
+
+    @staticmethod
+    def _name_there(name: str) -> str:
+        return "encode_sections" if name == "encode_token_weights" else name
 
 
 class KolorsTextEncoder(torch.nn.Module, comfy.sd1_clip.ClipTokenWeightEncoder):
@@ -73,6 +90,7 @@ class KolorsTextEncoder(torch.nn.Module, comfy.sd1_clip.ClipTokenWeightEncoder):
     it takes precedence over the host's `dtype`, which knows nothing of the file.
     """
 
+    clip_name = clip = NAME  # where the host and others look for the part that takes sections
     device: torch.device  # set by the host
 
     def __init__(
@@ -107,8 +125,40 @@ class KolorsTextEncoder(torch.nn.Module, comfy.sd1_clip.ClipTokenWeightEncoder):
         """The empty prompt in `length` rows: the host scales a weighted token's distance from its state there."""
         return pad_left(self.prefix, length)
 
+    @property
+    def chatglm3(self) -> SectionEncoder:
+        return SectionEncoder(self)
+
     def encode_token_weights(self, token_weight_pairs):
-        return super().encode_token_weights(token_weight_pairs[NAME])
+        """The token lists of `KolorsTokenizer` -> context (1, rows, hidden) and pooled (1, hidden), float32.
+
+        Raises KolorsError where they are those of another encoder, and as `encode_sections` does.
+        """
+        if not isinstance(token_weight_pairs, dict) or NAME not in token_weight_pairs:
+            found = ", ".join(token_weight_pairs) if isinstance(token_weight_pairs, dict) else "a list without a name"
+            raise KolorsError(
+                f"The Kolors text encoder got the tokens of another one ({found}). Expected {NAME}. {INSTEAD}"
+            )
+        return self.chatglm3.encode_token_weights(token_weight_pairs[NAME])
+
+    def encode_sections(self, sections):
+        """Sections of entries (id, weight, ...), equally long -> context, in which they follow each other, and pooled.
+
+        Raises KolorsError where an entry is no token, a weight is not finite, or makes the context so.
+        """
+        for token, weight, *_ in (entry for section in sections for entry in section):
+            if not isinstance(token, Integral):
+                raise KolorsError(
+                    "A prompt for ChatGLM3 holds an embedding, as of a textual inversion or an image, which it cannot "
+                    f"read. Remove embedding: from the prompt. {INSTEAD}"
+                )
+            if not math.isfinite(weight):
+                raise KolorsError(f"A token of the prompt has the weight {weight}. Expected a number such as 1.2.")
+        context, pooled = super().encode_token_weights(sections)
+        largest = max((weight for section in sections for _, weight, *_ in section), key=abs, default=1.0)
+        if abs(largest) > 1.0:
+            _check_range(context.abs().max().item(), largest)
+        return context, pooled
 
     def encode(self, tokens):
         """Padded token lists of equal length -> context (p, rows, hidden) and pooled (p, hidden), float32.
@@ -118,7 +168,7 @@ class KolorsTextEncoder(torch.nn.Module, comfy.sd1_clip.ClipTokenWeightEncoder):
         rows = len(tokens[0])
         # The padding of `tokenize_with_weights`, which the host needs to find weights by token, goes here: one padded
         # token stands for all of it.
-        prompts = [list(dropwhile(PAD_ID.__eq__, prompt)) or [PAD_ID] for prompt in tokens]
+        prompts = [list(dropwhile(PAD_ID.__eq__, map(int, prompt))) or [PAD_ID] for prompt in tokens]
         device = self.execution_device or self.device  # set by the host: newest hosts tell it, others move the model
         step = count_steps(self.transformer.config.num_layers)
         context, pooled = encode_prompts(self.transformer, prompts, rows, device, after_layer=step)
@@ -129,6 +179,23 @@ class KolorsTextEncoder(torch.nn.Module, comfy.sd1_clip.ClipTokenWeightEncoder):
                 "(12 GB) or fp32 (24 GB); where that does not help, the file is damaged or a LoRA on it too strong."
             )
         return context, pooled
+
+
+def _check_range(peak: float, weight: float) -> None:
+    """Tell what a `weight` does that brings the largest value of the context to `peak`.
+
+    Raises KolorsError where that is not finite.
+    """
+    advice = f"The weight {weight:g} in a prompt is too large"
+    if not math.isfinite(peak):
+        raise KolorsError(
+            f"{advice}: the text embeddings are not finite, which would make the image black. Use 2 or less."
+        )
+    if peak > FLOAT16_MAX:
+        warn_once(
+            f"[Kolors] {advice}: the text embeddings reach {peak:g}, more than fp16 can hold. The image will be "
+            "black where the UNet computes in fp16. Use 2 or less."
+        )
 
 
 def _attend(attention, query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:

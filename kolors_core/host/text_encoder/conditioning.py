@@ -10,7 +10,8 @@ import folder_paths
 from ...errors import KolorsError
 from ...files.conditioning import is_conditioning
 from ..model_files import describe_state
-from .clip import MAX_TOKENS_OPTION, KolorsTokenizer
+from .clip import KolorsTokenizer
+from .tokenizer import MAX_TOKENS_OPTION
 
 
 def encode_prompt(clip, text: str, max_tokens: int, size: dict[str, int]):
