@@ -9,6 +9,7 @@ Kwai-Kolors/Kolors-diffusers; diffusers' ``pipeline_kolors.py``.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import comfy.cldm.cldm
@@ -77,7 +78,18 @@ def without_fp8_products(operations):
 
 
 class KolorsUNet(TextProjection, UNetModel):
-    """The host's UNet, fed with ChatGLM3 states (batch, tokens, encoder_hid_dim) of any number of tokens."""
+    """The host's UNet, fed with ChatGLM3 states (batch, tokens, encoder_hid_dim) of any number of tokens.
+
+    Other packages bring more prompts straight to the cross attentions, as CONDITIONING holds them. So the keys and
+    values of these project what has ChatGLM3's width first, unless that is their own as well.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.tells_widths = self.encoder_hid_proj.in_features != self.encoder_hid_proj.out_features
+        for name, layer in self.named_modules() if self.tells_widths else ():
+            if name.endswith((".attn2.to_k", ".attn2.to_v")):
+                layer.register_forward_pre_hook(partial(_project_states, self.encoder_hid_proj))
 
     def forward(
         self,
@@ -92,7 +104,8 @@ class KolorsUNet(TextProjection, UNetModel):
     ):
         """equal_tokens: of each prompt's padding, as `extra_conds` counted them; None where it was not asked."""
         context, transformer_options = cpu.prepare(context, transformer_options or {}, equal_tokens)
-        context = self.encoder_hid_proj(context)
+        if not (self.tells_widths and "attn2_patch" in transformer_options.get("patches", {})):  # patches join prompts
+            context = self.encoder_hid_proj(context)
         return super().forward(x, timesteps, context, y, control, transformer_options, **kwargs)
 
     def load_state_dict(self, state_dict, strict=True, assign=False):
@@ -105,6 +118,12 @@ class KolorsUNet(TextProjection, UNetModel):
             for key, tensor in state_dict.items()
         }
         return super().load_state_dict(fitting, strict, assign=True)
+
+
+def _project_states(projection, layer, inputs):
+    """Hook before a layer of width context_dim: ChatGLM3 states (b, tokens, encoder_hid_dim) are projected first."""
+    context, *_ = inputs
+    return projection(context) if context.shape[-1] == projection.in_features else None
 
 
 class KolorsSampling(comfy.model_sampling.ModelSamplingDiscrete, comfy.model_sampling.EPS):
