@@ -65,6 +65,8 @@ def ids(clip, text, **options):
         ("a (red:-inf) apple", "red", "-inf"),
         ("((red:inf) apple:1.2)", "red", "inf"),
         ("(一只猫:nan)", "一只猫", "nan"),
+        ("(a \ud83d cat:nan)", "a ? cat", "nan"),
+        (f"({'猫' * 1000}:nan)", "猫" * 60 + "…", "nan"),
     ],
 )
 def test_a_weight_that_is_no_number_is_named_with_its_words(clip, text, words, weight):
@@ -139,6 +141,7 @@ def test_half_a_surrogate_pair_is_the_replacement_character(clip, text, same):
         ("a cat\nembedding:坏手.pt", "坏手.pt"),
         ("bad hands,embedding:EasyNegative", "EasyNegative"),
         ("(embedding:EasyNegative:1.2) bad hands", "EasyNegative"),
+        ("（embedding:EasyNegative）", "EasyNegative"),
     ],
 )
 def test_a_textual_inversion_warns_once(clip, warnings, text, name):
@@ -158,6 +161,11 @@ def test_a_full_width_weight_warns_once(clip, warnings, text):
     (line,) = warnings()
     assert line.startswith(f"[Kolors] {text} is no weight")
     assert "half-width, as in (word:1.2)" in line
+
+
+def test_full_width_is_nothing_where_weights_are_not_read(clip, warnings):
+    clip.tokenize("一只（词：1.3）", disable_weights=True)
+    assert warnings() == []
 
 
 @pytest.mark.parametrize(

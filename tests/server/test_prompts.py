@@ -140,3 +140,43 @@ def test_no_prompt_reaches_the_log(server):
     log = server.read_log()
     assert "tokens of a prompt of" in log
     assert "secret" not in log and "秘密" not in log
+
+
+def refused(server, make_positive) -> PromptError:
+    graph = KolorsGraph()
+    with pytest.raises(PromptError) as failure:
+        server.latent(graph, graph.sample(make_positive(graph)))
+    return failure.value
+
+
+@pytest.mark.parametrize("node", ["CLIPTextEncode", "KolorsPromptEncode"])
+def test_an_infinite_weight_is_named_by_the_node(server, node):
+    error = refused(server, lambda graph: graph.add(node, clip=graph.clip, text="a poster (Avengers: Infinity)"))
+    assert error.node == node and error.kind.endswith("KolorsError")
+    assert 'gives "Avengers" the weight inf' in str(error)
+
+
+def test_an_encode_node_of_another_model_says_what_to_use(server, plain):
+    sizes = dict.fromkeys(("width", "height", "target_width", "target_height"), 512) | {"crop_w": 0, "crop_h": 0}
+    error = refused(
+        server,
+        lambda graph: graph.add("CLIPTextEncodeSDXL", clip=graph.clip, text_g="a cat", text_l="a cat", **sizes),
+    )
+    assert error.node == "CLIPTextEncodeSDXL" and "'CLIP Text Encode' or 'Kolors Prompt Encode'" in str(error)
+    assert torch.equal(draw(server, lambda graph: graph.encode()), plain)
+
+
+def test_half_a_surrogate_pair_is_the_replacement_character(server):
+    """JSON may escape one, and no other program than this has to like it."""
+    found, expected = (draw(server, lambda graph, t=text: graph.encode(t)) for text in ("a \ud83d cat", "a \ufffd cat"))
+    assert torch.equal(found, expected)
+
+
+def test_what_has_no_effect_is_in_the_log_once(server):
+    before = server.read_log()
+    for seed in (1, 2):
+        draw(server, lambda graph: graph.encode("a cat, embedding:EasyNegative（猫：1.3）"), seed=seed)
+        draw(server, lambda graph: encode(graph, "a cat, embedding:EasyNegative（猫：1.3）"), seed=seed)
+    log = server.read_log().removeprefix(before)
+    assert log.count("embedding:EasyNegative has no effect") == 1
+    assert log.count("（猫：1.3） is no weight") == 1

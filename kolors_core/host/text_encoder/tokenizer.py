@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import textwrap
 from typing import Any
 
 import comfy.sd1_clip
@@ -19,7 +18,7 @@ MAX_TOKENS_OPTION = "kolors_max_tokens"
 INSTEAD = "Encode the prompts with 'CLIP Text Encode' or 'Kolors Prompt Encode'."
 QUOTED = 60  # characters of a prompt in a message, at most
 
-EMBEDDING = re.compile(r"(?<![^\s,，])embedding:([^\s,，]+)")
+EMBEDDING = re.compile(r"(?<![^\s,，(（])embedding:([^\s,，()（）]+)")
 #: Brackets around words, a colon, and a number of one digit before the point: a weight, if all were half-width.
 BRACKETS = re.compile(
     r"(?<!\\)(?P<open>[(（])[^()（）]*[^()（）:：\d\s]\s*(?P<colon>[:：])"
@@ -60,7 +59,7 @@ class SectionTokenizer:
         _check_input(text, kwargs)
         limit = (tokenizer_options or {}).get(MAX_TOKENS_OPTION, PROMPT_ROWS)
         segments = [(text, 1.0)] if disable_weights else parse_weights(text)
-        _warn_of_no_effect(text, segments)
+        _warn_of_embeddings(segments)
         tokens = self.tokenizer.encode_weighted(segments, limit)
         if tokens.dropped:
             log.warning(
@@ -84,8 +83,15 @@ class SectionTokenizer:
 def parse_weights(text: str) -> list[tuple[str, float]]:
     """Split a prompt by the host's ``(word:1.2)`` syntax into (text, weight); ``\\(`` is a plain parenthesis.
 
+    Says in the log what would be a weight, if its characters were half-width.
     Raises KolorsError for a weight that is infinite or NaN, and for brackets deeper than Python's recursion.
     """
+    for match in BRACKETS.finditer(text):
+        if match.group("open", "colon", "close") != ("(", ":", ")"):
+            warn_once(
+                f"[Kolors] {_quote(match[0])} is no weight, and is read as words: brackets and colon of a weight are "
+                "half-width, as in (word:1.2)."
+            )
     try:
         segments = comfy.sd1_clip.token_weights(comfy.sd1_clip.escape_important(text), 1.0)
     except RecursionError:
@@ -121,20 +127,15 @@ def _is_empty(value: Any) -> bool:
     return isinstance(value, (str, list, tuple, dict)) and not value
 
 
-def _warn_of_no_effect(text: str, segments: list[tuple[str, float]]) -> None:
-    """Say once for each what looks like a textual inversion, or like a weight in full-width characters."""
-    for name in (match[1] for segment, _ in segments for match in EMBEDDING.finditer(segment)):
+def _warn_of_embeddings(segments: list[tuple[str, float]]) -> None:
+    for match in (match for segment, _ in segments for match in EMBEDDING.finditer(segment)):
         warn_once(
-            f"[Kolors] embedding:{_quote(name)} has no effect as a textual inversion: ChatGLM3 has none, and reads it "
-            "as words. Remove it from the prompt."
+            f"[Kolors] {_quote(match[0])} has no effect as a textual inversion: ChatGLM3 has none, and reads it as "
+            "words. Remove it from the prompt."
         )
-    for match in BRACKETS.finditer(text):
-        if match.group("open", "colon", "close") != ("(", ":", ")"):
-            warn_once(
-                f"[Kolors] {_quote(match[0])} is no weight, and is read as words: brackets and colon of a weight are "
-                "half-width, as in (word:1.2)."
-            )
 
 
 def _quote(text: str) -> str:
-    return textwrap.shorten(text, QUOTED, placeholder="…")
+    """A part of a prompt for a message, which may be as long and as broken as a prompt."""
+    text = text.encode(errors="replace").decode()
+    return text if len(text) <= QUOTED else f"{text[:QUOTED]}…"
