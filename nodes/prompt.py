@@ -52,7 +52,7 @@ class KolorsPromptEncode:
                         "multiline": True,
                         "dynamicPrompts": True,
                         "tooltip": "The prompt, in Chinese, English or both. (word:1.2) strengthens a word, (word:0.8) "
-                        "weakens it.",
+                        "weakens it; brackets and colon are half-width.",
                     },
                 ),
             },
