@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
+
 import comfy.model_sampling
 import comfy.sample
 import comfy.samplers
@@ -11,7 +14,7 @@ import latent_preview
 import torch
 from comfy.patcher_extension import CallbacksMP
 
-from ..errors import KolorsError, check_numbers, log
+from ..errors import KolorsError, check_numbers, log, shorten
 from ..sampling import schedule, solvers
 from . import compat
 from .unet import KolorsConfig, KolorsSampling
@@ -30,31 +33,49 @@ STOCHASTIC = ("euler_ancestral", "dpmpp_2m_sde_karras")
 FEW_STEPS = 15  # below, the reference takes DEIS' last step at first order
 
 
-class FullNoiseSampler(comfy.samplers.KSAMPLER):
-    """A sampler whose run starts from noise alone, whatever its first sigma; for an empty latent.
-
-    The reference scales the first noise by sqrt(sigma^2 + 1) for every schedule, while the host does so only at the
-    largest sigma of its table, above which Kolors' leading schedules all start.
-    """
-
-    def max_denoise(self, model_wrap, sigmas):
-        return True
-
-
 class StepNoise:
-    """Noise of a stochastic solver's steps: what the seed's generator draws after the first noise, as in the reference.
+    """Noise of a stochastic solver's steps, for each image by the seed and its index in its batch alone.
 
-    The host starts its ancestral noise from the seed again, so that on a CPU the first step adds the very noise that
-    the run began with, which some versions avoid.
+    Index 0 gets what the seed's generator draws after the first noise, as in the reference. Every other index has a
+    generator of its own, as what the seed's draws next is the first noise of the next index. The host starts its
+    ancestral noise from the seed again, so that on a CPU the first step adds the very noise that the run began with,
+    which some versions avoid.
     """
 
-    def __init__(self, seed: int, shape: torch.Size, device):
-        self.generator = torch.Generator().manual_seed(seed)
-        self.shape, self.device = shape, device
-        self(None, None)  # the first noise, drawn by the host
+    def __init__(self, seed: int, indices: list[int], shape: torch.Size, device):
+        self.generators = [torch.Generator().manual_seed(step_seed(seed, index)) for index in indices]
+        self.shape, self.device = (1, *shape[1:]), device
+        for index, generator in zip(indices, self.generators):
+            if index == 0:
+                torch.randn(self.shape, generator=generator)  # the first noise, drawn by the host
 
     def __call__(self, sigma, sigma_next) -> torch.Tensor:
-        return torch.randn(self.shape, generator=self.generator).to(self.device)
+        noise = [torch.randn(self.shape, generator=generator) for generator in self.generators]
+        return torch.cat(noise).to(self.device)
+
+
+def step_seed(seed: int, index: int) -> int:
+    """Seed of the step noise of an image: from index 1 on a hash, so that it is no seed of another image."""
+    if index == 0:
+        return seed
+    return int.from_bytes(hashlib.blake2b(f"{seed} {index}".encode(), digest_size=8).digest(), "big")
+
+
+def batch_indices(latent, count: int) -> list[int]:
+    """The index of each of the `count` images of a LATENT in the batch that it was taken from.
+
+    Raises KolorsError where it has no index for each.
+    """
+    found = latent.get("batch_index")
+    if found is None:
+        return list(range(count))
+    indices = torch.as_tensor(found).flatten().tolist()
+    if not indices or min(indices) < 0 or count not in (1, len(indices)):
+        raise KolorsError(
+            f"The batch_index of the LATENT is {shorten(map(str, indices)) or 'empty'}; the LATENT has {count} images. "
+            "Expected an index from 0 for each image. Take images out of a batch with 'Latent From Batch'."
+        )
+    return indices
 
 
 def train_table(model) -> torch.Tensor:
@@ -79,10 +100,10 @@ def build_sigmas(model, preset: str, steps: int, denoise: float) -> torch.Tensor
     return schedule.sigmas(preset, steps, denoise, train_table(model))
 
 
-def build_sampler(preset: str, steps: int, from_noise: bool, noise_sampler=None) -> comfy.samplers.KSAMPLER:
+def build_sampler(preset: str, steps: int, from_noise: torch.Tensor, noise_sampler=None) -> comfy.samplers.KSAMPLER:
     """SAMPLER of a preset for a schedule of `steps`.
 
-    from_noise: there is no image under the first noise.
+    from_noise: bool (b, 1, 1, 1), whether there is no image under the first noise.
     noise_sampler: where a stochastic preset takes its noise from, the host's choice by default.
     """
     solver = SOLVERS[preset]
@@ -92,7 +113,21 @@ def build_sampler(preset: str, steps: int, from_noise: bool, noise_sampler=None)
     if noise_sampler is not None and preset in STOCHASTIC:
         options["noise_sampler"] = noise_sampler
     function = comfy.samplers.ksampler(solver).sampler_function if isinstance(solver, str) else solver
-    return (FullNoiseSampler if from_noise else comfy.samplers.KSAMPLER)(function, options)
+    return comfy.samplers.KSAMPLER(scale_first_noise(function, from_noise), options)
+
+
+def scale_first_noise(function: Callable, from_noise: torch.Tensor) -> Callable:
+    """A solver whose run starts from noise alone where `from_noise` says so, whatever its first sigma.
+
+    The reference scales the first noise by sqrt(sigma^2 + 1) for every schedule, while the host does so only at the
+    largest sigma of its table, above which Kolors' leading schedules all start.
+    """
+
+    def solve(model, x, sigmas, **options):
+        scaled = model.noise * torch.sqrt(1.0 + sigmas[0] ** 2.0)
+        return function(model, torch.where(from_noise.to(x.device), scaled, x), sigmas, **options)
+
+    return solve
 
 
 def sample(model, seed, steps, cfg, preset, positive, negative, latent, denoise):
@@ -105,12 +140,14 @@ def sample(model, seed, steps, cfg, preset, positive, negative, latent, denoise)
         )
         return latent
     image = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
-    from_noise = denoise >= 1.0 and not torch.count_nonzero(image)  # over an image the reference adds plain sigma
+    indices = batch_indices(latent, len(image))
+    from_noise = image.flatten(1).count_nonzero(1) == 0  # over an image the reference adds plain sigma
+    from_noise = (from_noise & (denoise >= 1.0)).reshape(-1, *[1] * (image.ndim - 1))
     samples = comfy.sample.sample_custom(
         model,
-        comfy.sample.prepare_noise(image, seed, latent.get("batch_index")),
+        comfy.sample.prepare_noise(image, seed, indices),
         cfg,
-        build_sampler(preset, steps, from_noise, StepNoise(seed, image.shape, model.load_device)),
+        build_sampler(preset, steps, from_noise, StepNoise(seed, indices, image.shape, model.load_device)),
         sigmas,
         positive,
         negative,

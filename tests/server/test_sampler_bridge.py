@@ -38,6 +38,17 @@ def test_every_preset_gives_a_latent_of_its_own(server):
     assert len({latent.numpy().tobytes() for latent in latents}) == len(PRESETS)
 
 
+@pytest.mark.parametrize("preset", PRESETS)
+def test_an_image_taken_from_a_batch_is_drawn_as_in_the_batch(server, preset):
+    graph = KolorsGraph()
+    batch = graph.empty_latent(72, 40, batch_size=3)
+    whole = server.latent(graph, bridge(graph, sampler=preset, latent_image=batch))
+    for index, length in ((1, 1), (0, 2), (2, 1)):
+        part = graph.add("LatentFromBatch", samples=batch, batch_index=index, length=length)
+        found = server.latent(graph, bridge(graph, sampler=preset, latent_image=part))
+        assert distance(found, whole[index : index + length]) <= 1e-5
+
+
 def test_scheduler_node_feeds_the_stock_custom_sampler(server, reference):
     """The same sigmas with the host's own noise scaling: near, but not the reference's image."""
     graph = KolorsGraph()

@@ -45,7 +45,7 @@ def interrupted() -> Tensor:
 
 
 def interrupt_at_second_step(model) -> None:
-    sampler = sampling.build_sampler("unipc", 6, True)
+    sampler = sampling.build_sampler("unipc", 6, torch.tensor(True))
     solve, steps = sampler.sampler_function, []
 
     def solve_until_interrupted(model, x, sigmas, **options):

@@ -1,0 +1,170 @@
+"""The sampler bridge over batches: a picture does not depend on what is sampled beside it."""
+
+import importlib
+
+import pytest
+import torch
+from comfyui_kolors.demo.random_models import TINY, random_unet
+from comfyui_kolors.kolors_core.errors import KolorsError
+from reference import LATENT_TOLERANCE, relative_error
+from safetensors.torch import save_file
+from sampling_runs import DETERMINISTIC, SEED, STOCHASTIC, ours, theirs
+
+pytestmark = pytest.mark.host
+
+EXACT = 1e-5  # relative L2 of final latents: products of more rows are rounded in another way
+ODD = (5, 7)  # latent cells of no multiple of 16 values, which torch draws in another way together than one by one
+
+
+@pytest.fixture(scope="module")
+def sampling():
+    from comfyui_kolors.kolors_core.host import sampling, unet
+
+    unet.register()
+    return sampling
+
+
+@pytest.fixture(scope="module")
+def unet():
+    return random_unet(TINY)
+
+
+@pytest.fixture(scope="module")
+def model(sampling, unet, tmp_path_factory):
+    import loaders
+
+    path = tmp_path_factory.mktemp("unet") / "unet.safetensors"
+    save_file(unet.state_dict(), path)
+    return loaders.load_unet(path)
+
+
+def node(name: str):
+    """A latent node of the host as a function from LATENT to LATENT."""
+    importlib.import_module("comfy_extras.nodes_post_processing")  # first: newer hosts import the two in a circle
+    modules = map(importlib.import_module, ("nodes", "comfy_extras.nodes_latent"))
+    made = next(getattr(module, name) for module in modules if hasattr(module, name))
+    if hasattr(made, "execute"):
+        return lambda *args, **kwargs: made.execute(*args, **kwargs)[0]
+    return lambda *args, **kwargs: getattr(made(), made.FUNCTION)(*args, **kwargs)[0]
+
+
+def draw(sampling, model, preset, latent, steps=4, denoise=1.0):
+    inputs = {name: value for name, value in latent.items() if name != "samples"}
+    shape, image = latent["samples"].shape, latent["samples"] * 0.13025
+    return ours(sampling, model, preset, steps, shape=shape, image=image, denoise=denoise, **inputs)
+
+
+def near(found, expected) -> bool:
+    return found.shape == expected.shape and relative_error(found, expected) <= EXACT
+
+
+def pictures(count: int, cells=(8, 8)) -> torch.Tensor:
+    return torch.randn(count, 4, *cells, generator=torch.Generator().manual_seed(5))
+
+
+@pytest.mark.parametrize("preset", [*DETERMINISTIC, *STOCHASTIC])
+@pytest.mark.parametrize("cells", [(8, 8), (1, 1), ODD], ids=str)
+@pytest.mark.parametrize("denoise", [1.0, 0.6])
+def test_parts_of_a_batch_give_the_pictures_of_the_batch(sampling, model, preset, cells, denoise):
+    batch = {"samples": pictures(3, cells) if denoise < 1 else torch.zeros(3, 4, *cells)}
+    whole = draw(sampling, model, preset, batch, 5, denoise)
+    assert len({picture.numpy().tobytes() for picture in whole}) == 3
+    take = node("LatentFromBatch")
+    for start, length in [(0, 1), (1, 1), (2, 1), (0, 2), (1, 2), (0, 3)]:
+        part = draw(sampling, model, preset, take(batch, start, length), 5, denoise)
+        assert near(part, whole[start : start + length]), (start, length)
+
+
+@pytest.mark.parametrize("preset", ["euler", *STOCHASTIC])
+@pytest.mark.parametrize("indices", [[4, 0], [2, 2, 2], [0, 4, 1, 3], (1,), range(1, 4)], ids=str)
+def test_indices_choose_the_pictures(sampling, model, preset, indices):
+    whole = draw(sampling, model, preset, {"samples": torch.zeros(5, 4, 8, 8)})
+    part = {"samples": torch.zeros(len(indices), 4, 8, 8), "batch_index": indices}
+    assert near(draw(sampling, model, preset, part), whole[list(indices)])
+
+
+@pytest.mark.parametrize("preset", ["euler", *STOCHASTIC])
+def test_the_first_picture_of_a_batch_is_the_one_drawn_alone(sampling, model, preset):
+    """Alone it is the reference's, so the first of a batch is as well."""
+    for cells in ((8, 8), ODD):
+        whole = draw(sampling, model, preset, {"samples": torch.zeros(3, 4, *cells)})
+        assert near(draw(sampling, model, preset, {"samples": torch.zeros(1, 4, *cells)}), whole[:1])
+
+
+@pytest.mark.parametrize("preset", STOCHASTIC)
+def test_a_longer_batch_begins_with_the_shorter_one(sampling, model, preset):
+    repeat = node("RepeatLatentBatch")
+    one = {"samples": torch.zeros(1, 4, 8, 8)}
+    longer = draw(sampling, model, preset, repeat(one, 4))
+    assert near(draw(sampling, model, preset, repeat(one, 2)), longer[:2])
+    part = node("LatentFromBatch")({"samples": torch.zeros(2, 4, 8, 8)}, 1, 1)
+    repeated = repeat(part, 3)
+    assert repeated["batch_index"] == [1, 2, 3]
+    assert near(draw(sampling, model, preset, repeated), longer[1:])
+
+
+@pytest.mark.parametrize("preset", ["euler", *STOCHASTIC])
+def test_equal_indices_give_equal_pictures(sampling, model, preset):
+    fixed = node("LatentBatchSeedBehavior")({"samples": torch.zeros(2, 4, 8, 8)}, "fixed")
+    first, second = draw(sampling, model, preset, fixed)
+    assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("preset", [*DETERMINISTIC, *STOCHASTIC])
+def test_an_empty_latent_beside_a_picture_is_drawn_as_alone(sampling, model, preset):
+    """The first noise of the one is scaled by sqrt(sigma^2 + 1), of the other by sigma."""
+    empty, picture = {"samples": torch.zeros(1, 4, 8, 8)}, {"samples": pictures(1)}
+    both = draw(sampling, model, preset, node("LatentBatch")(empty, picture))
+    assert near(both[:1], draw(sampling, model, preset, empty))
+    assert near(both[1:], draw(sampling, model, preset, picture))
+
+
+@pytest.mark.parametrize("preset", STOCHASTIC)
+def test_masks_are_taken_apart_with_the_batch(sampling, model, preset):
+    mask = torch.zeros(2, 1, 8, 8)
+    mask[0, ..., :4] = mask[1, ..., 4:] = 1
+    batch = {"samples": pictures(2), "noise_mask": mask}
+    whole = draw(sampling, model, preset, batch, 5, 0.6)
+    for index in range(2):
+        part = node("LatentFromBatch")(batch, index, 1)
+        assert near(draw(sampling, model, preset, part, 5, 0.6), whole[index : index + 1])
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**32, 2**64 - 1])
+def test_step_noise_is_no_first_noise_but_for_the_references_own(sampling, seed):
+    """Index 0 draws what the reference draws; every other noise of a batch is drawn once."""
+    import comfy.sample
+
+    indices = list(range(6))
+    first = comfy.sample.prepare_noise(torch.zeros(6, 4, 8, 8), seed, indices)
+    noise = sampling.StepNoise(seed, indices, first.shape, "cpu")
+    steps = torch.stack([noise(None, None) for _ in range(5)])
+    generator = torch.Generator().manual_seed(seed)
+    drawn = [torch.randn(1, 4, 8, 8, generator=generator)[0] for _ in range(6)]
+    assert torch.equal(steps[:, 0], torch.stack(drawn[1:]))
+    others = torch.cat([first.flatten(1), steps[:, 1:].flatten(0, 1).flatten(1)])
+    assert (torch.corrcoef(others) - torch.eye(len(others))).abs().max() < 0.3  # 256 values each: 0.06
+
+
+def test_neighbouring_seeds_share_no_step_noise(sampling):
+    seeds = {sampling.step_seed(seed, index) for seed in range(100) for index in range(1, 100)}
+    assert len(seeds) == 9900 and min(seeds) > 2**32
+
+
+@pytest.mark.parametrize("preset", STOCHASTIC)
+def test_a_batch_equals_the_reference_with_a_generator_for_each_picture(sampling, model, unet, preset):
+    """From the same first noise, which the reference takes as `latents`."""
+    import comfy.sample
+
+    shape, indices = (3, 4, 8, 8), [0, 1, 2]
+    first = comfy.sample.prepare_noise(torch.zeros(shape), SEED, indices)
+    generators = sampling.StepNoise(SEED, indices, shape, "cpu").generators
+    expected = theirs(unet, preset, 10, shape=shape, latents=first, generator=generators)
+    assert relative_error(ours(sampling, model, preset, 10, shape=shape), expected) <= LATENT_TOLERANCE
+
+
+@pytest.mark.parametrize("indices", [[], [-1, 0], [0, 1, 2], [1]], ids=str)
+def test_indices_that_do_not_fit_are_named(sampling, model, indices):
+    latent = {"samples": torch.zeros(2, 4, 8, 8), "batch_index": indices}
+    with pytest.raises(KolorsError, match="the LATENT has 2 images"):
+        draw(sampling, model, "euler", latent)
