@@ -74,14 +74,16 @@ def _onednn_linear() -> Callable[..., Tensor] | None:
 
 
 def _fits(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
-    """Whether the operator takes these: plain float32 in RAM, of widths that fit, and nothing that learns."""
+    """Whether the operator takes these: plain float32 in RAM, of shapes that fit, and nothing that learns."""
     learns = torch.is_grad_enabled()
     for tensor in (x, weight) if bias is None else (x, weight, bias):
         if type(tensor) not in PLAIN_TENSORS or not tensor.is_cpu or tensor.dtype != torch.float32:
             return False
         if learns and tensor.requires_grad:
             return False
-    return weight.ndim == 2 and x.ndim > 0 and x.shape[-1] == weight.shape[1]
+    if weight.ndim != 2 or x.ndim == 0 or not x.shape[-1] == weight.shape[1] > 0:
+        return False
+    return bias is None or bias.shape == weight.shape[:1]
 
 
 class CPULinear(nn.Linear):

@@ -212,9 +212,38 @@ def test_torch_without_the_operator_multiplies_by_itself(cpu, products, monkeypa
     assert len(products) == 1
 
 
-def test_widths_that_do_not_fit_are_told_by_torch(cpu):
-    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
-        cpu.linear(rows(4), torch.zeros(48, 31))
+@pytest.mark.parametrize(
+    ("weight", "bias", "words"),
+    [
+        (torch.zeros(48, 31), None, "shapes cannot be multiplied"),
+        (torch.zeros(48, 31), torch.zeros(48), "shapes cannot be multiplied"),
+        (WEIGHT, torch.zeros(47), "expanded size"),
+        (WEIGHT[None], None, "2 dimensions"),
+    ],
+    ids=["width", "width beside a bias", "bias", "dimensions"],
+)
+def test_shapes_that_do_not_fit_are_told_by_torch(cpu, libraries, weight, bias, words):
+    with torch.no_grad(), pytest.raises(RuntimeError, match=words):
+        cpu.linear(rows(4), weight, bias)
+
+
+@pytest.mark.parametrize("bias", [torch.ones(1), torch.ones(1, 48), torch.ones(4, 1)], ids=lambda bias: str(bias.shape))
+def test_a_bias_is_repeated_as_torch_does(cpu, libraries, bias):
+    with torch.no_grad():
+        assert torch.equal(cpu.linear(rows(4), WEIGHT, bias), torch.nn.functional.linear(rows(4), WEIGHT, bias))
+
+
+def test_a_product_over_no_width_is_the_bias(cpu, libraries):
+    with torch.no_grad():
+        assert torch.equal(cpu.linear(torch.zeros(2, 0), torch.zeros(3, 0), torch.ones(3)), torch.ones(2, 3))
+
+
+@pytest.mark.parametrize("kind", ["Linear", "Conv2d"])
+def test_a_layer_given_another_width_says_the_shapes(pair, kind):
+    _, layer = twins(pair, kind, 5, 6, *[3] * (kind == "Conv2d"))
+    for x in (torch.zeros(1, 7, 64, 64), torch.zeros(1, 7, 8, 8)) if kind == "Conv2d" else (torch.zeros(1, 4, 7),):
+        with pytest.raises(RuntimeError, match=r"shapes cannot be multiplied|to have 5 channels, but got 7"):
+            layer(x)
 
 
 SWITCHED_OFF = """
