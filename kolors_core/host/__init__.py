@@ -1,6 +1,7 @@
 """The seam to ComfyUI: the only folder that imports it. Nothing of the host is replaced or assigned.
 
     unet            the Kolors UNet as the host's SDXL model, recognised beside every other model it knows
+    unet_inputs     what that UNet cannot take: other channels, and other models' latents and conditioning
     unet_file       from a file to MODEL: detected, compared tensor by tensor, loaded
     checkpoint      from a file that holds several parts to MODEL, CLIP and VAE
     control_net     ControlNets: those of Kolors, and those of SDXL adapted to it

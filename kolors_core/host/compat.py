@@ -13,10 +13,14 @@ import comfy.lora
 import comfy.model_management
 import comfy.model_patcher
 import comfy.ops
+import comfy.sample
 import comfy.sd
 import torch
 from comfy_api.latest import ComfyAPISync, io
 from torch import Tensor
+
+#: What an empty LATENT tells of the model it was made for, since 0.16; not of one that was sampled.
+EMPTY_LATENT = ("downscale_ratio_spacial", "downscale_ratio_temporal")
 
 
 @contextmanager
@@ -95,6 +99,13 @@ def allow_reloading(patcher, load: Callable, *arguments) -> None:
     """
     if hasattr(patcher, "cached_patcher_init"):
         patcher.cached_patcher_init = (load, arguments)
+
+
+def fix_empty_latent(model, latent) -> Tensor:
+    """The samples of a LATENT; an empty one of another model gets the channels of `model`, since 0.16 its size too."""
+    known = inspect.signature(comfy.sample.fix_empty_latent_channels).parameters
+    ratios = {name: latent[name] for name in EMPTY_LATENT if name in latent and name in known}
+    return comfy.sample.fix_empty_latent_channels(model, latent["samples"], **ratios)
 
 
 def node_replace_class() -> type | None:

@@ -39,9 +39,11 @@ from .messages import blame_file, log_load
 from .model_files import where_to_get
 from .patched import patched_tensors
 from .unet import Kolors, KolorsConfig, TextProjection
+from .unet_inputs import LATENT_CHANNELS
 
 #: What a ControlNet of SDXL takes from the Kolors UNet.
 TAKEN = ("label_emb.", "encoder_hid_proj.")
+HINT_CHANNELS = 3  # of an image
 
 
 class KolorsControlNet(TextProjection, comfy.cldm.cldm.ControlNet):
@@ -229,9 +231,15 @@ def _adapt(weights: dict[str, Tensor], model) -> dict[str, Tensor]:
 def _check(weights: dict[str, Tensor], kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The arguments of the `KolorsControlNet` that these tensors describe, and its tensors by name, without memory.
 
-    Raises BadFile where some are missing or of another shape.
+    Raises BadFile where some are missing or of another shape, or where the host has not what it is to see.
     """
     layout = _read_layout(weights, kind)
+    found = layout["in_channels"], layout["hint_channels"]
+    if found != (LATENT_CHANNELS, HINT_CHANNELS):
+        raise BadFile(
+            f"is a ControlNet that sees a latent of {found[0]} and an image of {found[1]} channels. Expected "
+            f"{LATENT_CHANNELS} and {HINT_CHANNELS}. {where_to_get('controlnet')}"
+        )
     expected = expected_tensors(KolorsControlNet, **layout)
     check_tensors(expected, weights, kind)
     return layout, expected

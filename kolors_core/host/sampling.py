@@ -67,9 +67,7 @@ def batch_indices(latent, count: int) -> list[int]:
     Raises KolorsError where it has no index for each.
     """
     found = latent.get("batch_index")
-    if found is None:
-        return list(range(count))
-    indices = torch.as_tensor(found).flatten().tolist()
+    indices = torch.as_tensor(range(count) if found is None else found).flatten().tolist()
     if not indices or min(indices) < 0 or count not in (1, len(indices)):
         raise KolorsError(
             f"The batch_index of the LATENT is {shorten(map(str, indices)) or 'empty'}; the LATENT has {count} images. "
@@ -139,7 +137,12 @@ def sample(model, seed, steps, cfg, preset, positive, negative, latent, denoise)
             "[Kolors] %d steps at denoise %g leave no step to run: the latent is passed on as it is.", steps, denoise
         )
         return latent
-    image = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
+    image = compat.fix_empty_latent(model, latent)
+    if image.is_nested:
+        raise KolorsError(
+            "The LATENT holds a video with its sound. Expected images. Take 'Empty Latent Image', or encode an image "
+            "with 'VAE Encode'."
+        )
     indices = batch_indices(latent, len(image))
     from_noise = image.flatten(1).count_nonzero(1) == 0  # over an image the reference adds plain sigma
     from_noise = (from_noise & (denoise >= 1.0)).reshape(-1, *[1] * (image.ndim - 1))
@@ -157,7 +160,7 @@ def sample(model, seed, steps, cfg, preset, positive, negative, latent, denoise)
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
         seed=seed,
     )
-    return latent | {"samples": samples}
+    return {name: value for name, value in latent.items() if name not in compat.EMPTY_LATENT} | {"samples": samples}
 
 
 def set_sampling(model, name: str):

@@ -12,9 +12,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-import comfy.cldm.cldm
 import comfy.conds
-import comfy.controlnet
 import comfy.model_base
 import comfy.model_management
 import comfy.model_sampling
@@ -26,12 +24,12 @@ from comfy.supported_models_base import ClipTarget
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from ..errors import KolorsError
-from ..files.families import ENCODER_WIDTHS
+from ..errors import naming
 from ..files.identify import find_chatglm3, find_kolors_unet
 from ..sampling.schedule import BETA_END, BETA_START, TRAIN_STEPS
 from . import cpu
 from .text_encoder import load as text_encoder
+from .unet_inputs import check_channels, check_inputs, check_latent
 
 #: "linear" is the host's word for betas that are linear in their square root: diffusers' scaled_linear.
 SAMPLING_SETTINGS = {
@@ -141,7 +139,7 @@ class KolorsSampling(comfy.model_sampling.ModelSamplingDiscrete, comfy.model_sam
 
 
 class Kolors(comfy.model_base.SDXL):
-    """Kolors as a host model: SDXL's size embedding, our UNet and schedule, and checks of the conditioning's width."""
+    """Kolors as a host model: SDXL's size embedding, our UNet and schedule, and checks of what it is given."""
 
     diffusion_model: KolorsUNet
 
@@ -153,8 +151,7 @@ class Kolors(comfy.model_base.SDXL):
         self.model_sampling = KolorsSampling(model_config)
 
     def extra_conds(self, **kwargs):
-        self._check_conditioning(kwargs.get("cross_attn"), kwargs.get("pooled_output"))
-        _check_control_nets(kwargs.get("control"))
+        check_inputs(kwargs, self.diffusion_model.encoder_hid_proj.in_features)
         conds = super().extra_conds(**kwargs)
         padding = cpu.count_padding(kwargs["device"], kwargs["cross_attn"])
         return conds | {name: comfy.conds.CONDRegular(counts) for name, counts in padding.items()}
@@ -167,6 +164,8 @@ class Kolors(comfy.model_base.SDXL):
         if (mask := kwargs.get("concat_mask")) is not None:
             cells = kwargs["noise"].shape[-2:]
             kwargs["concat_mask"] = interpolate(mask.reshape(-1, 1, *mask.shape[-2:]), size=cells)
+        if self.concat_keys and (latent := kwargs.get("concat_latent_image")) is not None:
+            check_latent(latent, "latent in the conditioning")
         return super().concat_cond(**kwargs)
 
     def encode_adm(self, **kwargs):
@@ -175,34 +174,6 @@ class Kolors(comfy.model_base.SDXL):
             kwargs.setdefault("target_height", noise.shape[2] * LATENT_CELL)
             kwargs.setdefault("target_width", noise.shape[3] * LATENT_CELL)
         return super().encode_adm(**kwargs)
-
-    def _check_conditioning(self, context, pooled):
-        expected = self.diffusion_model.encoder_hid_proj.in_features
-        for name, tensor in (("text embeddings", context), ("a pooled embedding", pooled)):
-            if tensor is None or tensor.shape[-1] != expected:
-                found = "none" if tensor is None else f"width {tensor.shape[-1]}{_guess_encoder(tensor.shape[-1])}"
-                raise KolorsError(
-                    f"This Kolors model needs {name} of width {expected}; the conditioning has {found}. "
-                    "Encode the prompts with the CLIP of 'Load Kolors ChatGLM3 Text Encoder', "
-                    "and with the encoder that belongs to this UNet."
-                )
-
-
-def _check_control_nets(control) -> None:
-    """Name a ControlNet that reads SDXL's text before it multiplies tensors of other widths."""
-    while control is not None:
-        network = getattr(control, "control_model", None)
-        plain = isinstance(network, comfy.cldm.cldm.ControlNet) and not hasattr(network, "encoder_hid_proj")
-        if plain or type(control) is comfy.controlnet.ControlLora:
-            raise KolorsError(
-                "A ControlNet of another model is applied to Kolors. Load it with 'Load Kolors ControlNet', which "
-                "adapts one of SDXL to the MODEL that is connected to it."
-            )
-        control = control.previous_controlnet
-
-
-def _guess_encoder(width: int) -> str:
-    return f" ({ENCODER_WIDTHS[width]})" if width in ENCODER_WIDTHS else ""
 
 
 class KolorsConfig(comfy.supported_models.SDXL):
@@ -220,6 +191,8 @@ class KolorsConfig(comfy.supported_models.SDXL):
         return find_kolors_unet(state_dict) is not None
 
     def get_model(self, state_dict, prefix="", device=None):
+        with naming(None):
+            check_channels(self.unet_config)
         self.unet_config["encoder_hid_dim"] = state_dict[prefix + "encoder_hid_proj.weight"].shape[1]
         model = Kolors(self, device=device)
         if self.inpaint_model():

@@ -20,6 +20,7 @@ from .messages import log_load
 from .model_files import where_to_get
 from .text_encoder.storage import WEIGHT_DTYPES as STORED_DTYPES
 from .unet import KolorsUNet
+from .unet_inputs import check_channels
 
 FAST = "fp8_e4m3fn_fast"
 #: What a user may choose to store a UNet in; "default" leaves it to the host and the file.
@@ -81,7 +82,7 @@ def extract_unet(state_dict: dict[str, Tensor]) -> tuple[dict[str, Tensor], str]
 def check_unet(unet: dict[str, Tensor]) -> None:
     """Check a UNet's tensors against the network that they describe, before there is memory for it.
 
-    Raises BadFile with what is missing, of another shape, or left over.
+    Raises BadFile with what is missing, of another shape, or left over, or where it has an input of another task.
     """
     try:
         layout = comfy.model_detection.detect_unet_config(unet, "") | {
@@ -91,6 +92,7 @@ def check_unet(unet: dict[str, Tensor]) -> None:
         expected = expected_tensors(KolorsUNet, **layout)
     except Exception as error:
         raise inconsistent(error) from error
+    check_channels(layout)
     check_tensors(expected, unet, "Kolors UNet")
     blocks = ("input_blocks.", "middle_block.", "output_blocks.")
     stray = [
