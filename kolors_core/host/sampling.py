@@ -33,29 +33,26 @@ STOCHASTIC = ("euler_ancestral", "dpmpp_2m_sde_karras")
 FEW_STEPS = 15  # below, the reference takes DEIS' last step at first order
 
 
-class StepNoise:
-    """Noise of a stochastic solver's steps, for each image by the seed and its index in its batch alone.
+class ImageNoise:
+    """Noise of a stochastic preset: call by call the first noise and that of each step, (images, ...) float32.
 
-    Index 0 gets what the seed's generator draws after the first noise, as in the reference. Every other index has a
-    generator of its own, as what the seed's draws next is the first noise of the next index. The host starts its
-    ancestral noise from the seed again, so that on a CPU the first step adds the very noise that the run began with,
-    which some versions avoid.
+    Each image has a generator of its own, as in the reference given a list of them, so that it does not depend on what
+    is sampled beside it. One generator would not do: what it draws for a step of one image is the first noise of
+    another. Nor would the host's ancestral noise, which starts from the seed again, so that on a CPU the first step
+    adds the very noise that the run began with, which some versions avoid.
     """
 
     def __init__(self, seed: int, indices: list[int], shape: torch.Size, device):
-        self.generators = [torch.Generator().manual_seed(step_seed(seed, index)) for index in indices]
+        self.generators = [torch.Generator().manual_seed(image_seed(seed, index)) for index in indices]
         self.shape, self.device = (1, *shape[1:]), device
-        for index, generator in zip(indices, self.generators):
-            if index == 0:
-                torch.randn(self.shape, generator=generator)  # the first noise, drawn by the host
 
-    def __call__(self, sigma, sigma_next) -> torch.Tensor:
+    def __call__(self, sigma=None, sigma_next=None) -> torch.Tensor:
         noise = [torch.randn(self.shape, generator=generator) for generator in self.generators]
         return torch.cat(noise).to(self.device)
 
 
-def step_seed(seed: int, index: int) -> int:
-    """Seed of the step noise of an image: from index 1 on a hash, so that it is no seed of another image."""
+def image_seed(seed: int, index: int) -> int:
+    """Seed of an image of a batch: from index 1 on a hash, so that it is that of no other image."""
     if index == 0:
         return seed
     return int.from_bytes(hashlib.blake2b(f"{seed} {index}".encode(), digest_size=8).digest(), "big")
@@ -98,18 +95,20 @@ def build_sigmas(model, preset: str, steps: int, denoise: float) -> torch.Tensor
     return schedule.sigmas(preset, steps, denoise, train_table(model))
 
 
-def build_sampler(preset: str, steps: int, from_noise: torch.Tensor, noise_sampler=None) -> comfy.samplers.KSAMPLER:
+def build_sampler(
+    preset: str, steps: int, from_noise: torch.Tensor, step_noise: ImageNoise | None = None
+) -> comfy.samplers.KSAMPLER:
     """SAMPLER of a preset for a schedule of `steps`.
 
     from_noise: bool (b, 1, 1, 1), whether there is no image under the first noise.
-    noise_sampler: where a stochastic preset takes its noise from, the host's choice by default.
+    step_noise: of a stochastic preset; the host's own by default.
     """
     solver = SOLVERS[preset]
     options = {}
     if solver is solvers.sample_deis:
         options["first_order_end"] = steps < FEW_STEPS
-    if noise_sampler is not None and preset in STOCHASTIC:
-        options["noise_sampler"] = noise_sampler
+    if step_noise is not None:
+        options["noise_sampler"] = step_noise
     function = comfy.samplers.ksampler(solver).sampler_function if isinstance(solver, str) else solver
     return comfy.samplers.KSAMPLER(scale_first_noise(function, from_noise), options)
 
@@ -146,11 +145,16 @@ def sample(model, seed, steps, cfg, preset, positive, negative, latent, denoise)
     indices = batch_indices(latent, len(image))
     from_noise = image.flatten(1).count_nonzero(1) == 0  # over an image the reference adds plain sigma
     from_noise = (from_noise & (denoise >= 1.0)).reshape(-1, *[1] * (image.ndim - 1))
+    noise = comfy.sample.prepare_noise(image, seed, indices)  # seeds torch as well, for patches that draw by themselves
+    step_noise = None
+    if preset in STOCHASTIC:
+        step_noise = ImageNoise(seed, indices, image.shape, model.load_device)
+        noise = step_noise().to(noise)
     samples = comfy.sample.sample_custom(
         model,
-        comfy.sample.prepare_noise(image, seed, indices),
+        noise,
         cfg,
-        build_sampler(preset, steps, from_noise, StepNoise(seed, indices, image.shape, model.load_device)),
+        build_sampler(preset, steps, from_noise, step_noise),
         sigmas,
         positive,
         negative,
