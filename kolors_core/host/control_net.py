@@ -56,6 +56,11 @@ class KolorsControlNet(TextProjection, comfy.cldm.cldm.ControlNet):
                 f"This ControlNet needs text embeddings of width {expected}; the conditioning has width {found}. "
                 "Use it with a Kolors model and its text encoder; for other models take 'Load ControlNet Model'."
             )
+        if hint.shape[1] != HINT_CHANNELS:
+            raise KolorsError(
+                f"The image of the ControlNet has {hint.shape[1]} channels. Expected {HINT_CHANNELS}. Take an alpha "
+                "channel away with 'Split Image with Alpha'."
+            )
         return super().forward(x, hint, timesteps, self.encoder_hid_proj(context), y, **kwargs)
 
 
@@ -68,8 +73,13 @@ class KolorsControlLora(comfy.controlnet.ControlLora):
         self.control_model: Any = None  # the host deletes it after a run, one that failed before it was built too
 
     def pre_run(self, model, percent_to_timestep_function):
-        """Build the network for one run. Raises KolorsError where the file is damaged or of another model."""
-        weights = self.control_weights
+        """Build the network for one run. Raises KolorsError where the file is damaged, or for another UNet."""
+        weights, channels = self.control_weights, model.model_config.unet_config.get("in_channels")
+        if channels != LATENT_CHANNELS:
+            raise KolorsError(
+                f"A Control-LoRA changes the weights of the UNet that it runs beside, which has {channels} input "
+                f"channels here. Expected {LATENT_CHANNELS}. Take the text-to-image UNet, or a whole ControlNet."
+            )
         projection = getattr(model.diffusion_model, "encoder_hid_proj", None)
         if projection is not None:  # its label input is another; SDXL's differences to it do not fit
             self.control_weights = {key: weights[key] for key in weights if not key.startswith("label_emb.0.0.")}
@@ -79,6 +89,9 @@ class KolorsControlLora(comfy.controlnet.ControlLora):
                 super().pre_run(model, percent_to_timestep_function)
                 self._check(model)
                 self._take_patches(model)
+        except Exception:
+            self.control_model = None  # half-built, and looked at when the prompt is queued again
+            raise
         finally:
             self.control_weights = weights
         if projection is not None:

@@ -289,9 +289,29 @@ def test_a_damaged_control_lora_is_named_when_it_runs(host, model, tmp_path, dam
     damage(lora)
     save_file(lora, tmp_path / "lora.safetensors")
     control_net = host.control_net.load_control_net(tmp_path / "lora.safetensors")
-    with pytest.raises(KolorsError, match=r"lora.safetensors in .* (damaged|incomplete) Control-LoRA"):
-        sample(host, model, controlled((control_net, hint())))
+    pair = controlled((control_net, hint()))
+    for _ in range(2):  # the host keeps the conditioning for the next prompt
+        with pytest.raises(KolorsError, match=r"lora.safetensors in .* (damaged|incomplete) Control-LoRA"):
+            sample(host, model, pair)
     assert sample(host, model, conditioning(), steps=2).isfinite().all()
+
+
+def test_a_control_lora_beside_an_inpainting_unet_is_named(host, tmp_path):
+    """Its differences are to the weights of a UNet that sees the latent alone."""
+    save_file(random_unet(TINY, 9).state_dict(), tmp_path / "inpainting.safetensors")
+    save_file(
+        random_control_lora(sd_names(host, random_control_net(TINY, label_width=2816))), tmp_path / "lora.safetensors"
+    )
+    pair = controlled((host.control_net.load_control_net(tmp_path / "lora.safetensors"), hint()))
+    with pytest.raises(KolorsError, match=r"has 9 input channels here\. Expected 4"):
+        sample(host, host.loaders.load_unet(tmp_path / "inpainting.safetensors"), pair)
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_an_image_of_other_channels_is_named(host, model, canny, channels):
+    image = hint()[..., :1].repeat(1, 1, 1, channels)
+    with pytest.raises(KolorsError, match=f"image of the ControlNet has {channels} channels. Expected 3"):
+        sample(host, model, controlled((canny, image)))
 
 
 def test_a_t2i_adapter_of_sdxl_runs(host, tmp_path):
