@@ -9,7 +9,7 @@ import torch
 from client import ENCODER, UNET, KolorsGraph, Link, PromptError
 from comfyui_kolors.demo.random_models import TINY, random_control_net, random_ip_adapter, random_unet
 from loras import random_pairs, written
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 pytestmark = pytest.mark.host
 runs = pytest.mark.usefixtures("goes_on")  # what is refused before it runs leaves nothing to check
@@ -197,6 +197,43 @@ def test_conditioning_of_another_width_is_named_by_the_sampler(server, sampler, 
     assert f"needs {what} of width {TINY.hidden}" in str(failure)
     for word in (*words, "Load Kolors ChatGLM3 Text Encoder"):
         assert word in str(failure)
+
+
+@runs
+@pytest.mark.parametrize("sampler", ["KSampler", "KolorsKSampler"])
+def test_a_latent_of_a_video_is_named_by_the_sampler(server, sampler):
+    graph = KolorsGraph()
+    video = graph.add("EmptyHunyuanLatentVideo", width=64, height=64, length=5, batch_size=1)
+    if sampler == "KSampler":
+        samples = graph.sample(latent=video)
+    else:
+        settings = {"seed": 1, "steps": 2, "cfg": 5.0, "sampler": "euler", "denoise": 1.0}
+        prompts = {"positive": graph.encode(), "negative": graph.encode("")}
+        samples = graph.add(sampler, model=graph.model, latent_image=video, **settings, **prompts)
+    failure = fail(server, graph, samples)
+    assert (failure.kind, failure.node) == ("KolorsError", sampler), failure
+    assert "needs latents of the shape (images, 4, height / 8, width / 8)" in str(failure)
+
+
+@runs
+@pytest.mark.parametrize("loader", ["KolorsUNETLoader", "UNETLoader"])
+def test_a_unet_of_another_task_is_refused_by_the_loader(server, loader):
+    """As InstructPix2Pix has it, with the image beside the latent, under the names of a checkpoint."""
+    unet = load_file(server.base / "models/diffusion_models" / UNET)
+    unet = comfy_names(unet | {"conv_in.weight": unet["conv_in.weight"].repeat(1, 2, 1, 1)})
+    save_file(unet, server.base / "models/diffusion_models/eight-channels.safetensors")
+    graph = KolorsGraph()
+    model = graph.add(loader, unet_name="eight-channels.safetensors", weight_dtype="default")
+    failure = fail(server, graph, graph.sample(model=model))
+    assert (failure.kind, failure.node) == ("KolorsError", loader), failure
+    assert "is a Kolors UNet of 8 input and 4 output channels. Expected 4 of each" in str(failure)
+
+
+def comfy_names(unet):
+    """A UNet of diffusers under the names that the stock loader reads."""
+    from comfyui_kolors.kolors_core.host.unet_file import extract_unet
+
+    return extract_unet(unet)[0]
 
 
 class SDXLGraph(KolorsGraph):
