@@ -17,7 +17,7 @@ from matrix import enter_host
 
 STEPS = (6, 10)  # of the two runs that are compared
 #: Where the pack hands over to the host's loop: what the host does by itself has no line of the pack further in.
-ENTRY = re.compile(r"/kolors_core/host/sampling\.py:\d+ sample$")
+ENTRY = re.compile(r"/kolors_core/host/sampling\.py:\d+ (sample|solve)$")
 
 
 def scenarios() -> dict:
