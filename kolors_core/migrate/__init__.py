@@ -3,7 +3,8 @@
     python -m kolors_core.migrate old.json new.json
 
 `table` says which node becomes what. `canvas` and `prompt` read and write the two file formats as a `graph`, `layout`
-makes room for added nodes, and `shapes` describes the nodes that a converted graph is made of.
+makes room for added nodes, and `shapes` describes the nodes that a converted graph is made of. `embedded` and `wrapped`
+find a graph in other files and in other JSON, `foreign` names what no mapping can reach, and `report` says it all.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ from .fields import dict_at, links_by_id, list_at
 #: What these send only where the name of the input fits, by the number of their own input; the others by type alone.
 NAMED_SENDERS = {
     "Prompts Everywhere": (r"(_|\b)pos(itive|_|\b)|^prompt|正面", r"(_|\b)neg(ative|_|\b)|负面"),
-    "Seed Everywhere": ("seed|随机种",),
 }
+SEED_SENDER, SEED_INPUTS = "Seed Everywhere", "seed|随机种"  # the only one that sends its own output
 
 
 class Sent(NamedTuple):
@@ -33,7 +33,7 @@ class Sent(NamedTuple):
     sender: Node
 
     def reaches(self, node: Node, slot: dict) -> bool:
-        if "widget" in slot and self.sender.type not in NAMED_SENDERS:
+        if "widget" in slot and self.sender.type not in (*NAMED_SENDERS, SEED_SENDER):
             return False
         title = str(node.raw.get("title") or node.type)
         name = str(slot.get("label") or slot.get("name"))
@@ -42,7 +42,7 @@ class Sent(NamedTuple):
 
 def connect(scope: dict, graph: Graph) -> None:
     """Give the old nodes the links that Use Everywhere would; where its rules leave a choice, none."""
-    sent = [one for node in graph.nodes for one in _sent_by(node, scope)]
+    sent = [one for node in graph.nodes for one in _sent_by(node)]
     graph.sent = {one.type: str(one.sender) for one in sent}
     told = _told(scope, graph)
     for node in graph.nodes:
@@ -57,9 +57,11 @@ def connect(scope: dict, graph: Graph) -> None:
                 node.values[name] = link
 
 
-def _sent_by(node: Node, scope: dict) -> Iterator[Sent]:
+def _sent_by(node: Node) -> Iterator[Sent]:
     if node.raw.get("mode") in (MUTED, BYPASSED):
         return
+    if node.type == SEED_SENDER:
+        yield Sent(Link(node, 0), "INT", "", SEED_INPUTS, node)
     for index, link in node.values.items():
         if not isinstance(link, Link) or not isinstance(index, int) or not (source := skip_passing(link)):
             continue

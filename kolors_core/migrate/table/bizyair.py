@@ -14,22 +14,16 @@ from .mapping import OldNode, note_prompt_syntax
 
 PREFIX = "BizyAir_"
 STOCK = (
-    *("BasicGuider", "BasicScheduler", "CFGGuider", "KSampler", "KSamplerAdvanced", "KSamplerSelect", "RandomNoise"),
-    *("SamplerCustom", "SamplerCustomAdvanced", "CheckpointLoaderSimple", "UNETLoader", "LoraLoader"),
-    *("LoraLoaderModelOnly", "CLIPVisionEncode", "CLIPVisionLoader", "ConditioningAverage", "ConditioningCombine"),
-    *("ConditioningConcat", "ConditioningSetArea", "ConditioningSetMask", "ConditioningSetTimestepRange"),
-    *("ConditioningZeroOut", "ControlNetApply", "ControlNetApplyAdvanced", "ControlNetLoader", "DifferentialDiffusion"),
-    *(
-        "InpaintModelConditioning",
-        "SetUnionControlNetType",
-        "VAEDecode",
-        "VAEEncode",
-        "VAEEncodeForInpaint",
-        "VAELoader",
-    ),
-)
-#: What runs on this machine in place of a node of the server, and the types of their slots.
-LOCAL = {PREFIX + kind: kind for kind in STOCK} | {
+    "BasicGuider", "BasicScheduler", "CFGGuider", "CLIPVisionEncode", "CLIPVisionLoader", "CheckpointLoaderSimple",
+    "ConditioningAverage", "ConditioningCombine", "ConditioningConcat", "ConditioningSetArea", "ConditioningSetMask",
+    "ConditioningSetTimestepRange", "ConditioningZeroOut", "ControlNetApply", "ControlNetApplyAdvanced",
+    "ControlNetLoader", "DifferentialDiffusion", "InpaintModelConditioning", "KSampler", "KSamplerAdvanced",
+    "KSamplerSelect", "LoraLoader", "LoraLoaderModelOnly", "RandomNoise", "SamplerCustom", "SamplerCustomAdvanced",
+    "SetUnionControlNetType", "UNETLoader", "VAEDecode", "VAEEncode", "VAEEncodeForInpaint", "VAELoader",
+)  # fmt: skip
+#: What stands for a node of the server: a stock node, or one of the table, which goes on from there.
+LOCAL = {PREFIX + kind: kind for kind in STOCK}
+IN_TABLE = {
     "BizyAir_IPAdapterAdvanced": "MZ_IPAdapterAdvancedKolors",
     "BizyAir_IPAdapterModelLoader": "MZ_IPAdapterModelLoaderKolors",
 }
@@ -48,10 +42,10 @@ def as_local(data: Any, nodes: list[tuple[Any, str]], report: Report) -> Any:
         node = f"{id}: {kind}"
         if kind in LOCAL:
             report.map(node, [LOCAL[kind]])
-            if kind.endswith("Loader"):
-                report.note(node, ON_SERVER)
-        elif kind.startswith(PREFIX) and kind not in NODES:
+        elif kind.startswith(PREFIX) and kind not in NODES and kind not in IN_TABLE:
             report.leave(node, "it runs on BizyAir's server, which takes nothing from a node here. Replace it.")
+        if kind in LOCAL.keys() | IN_TABLE and kind.endswith("Loader"):
+            report.note(node, ON_SERVER)
     return _rename(data)
 
 
@@ -60,7 +54,7 @@ def _rename(data: Any) -> Any:
         return {key: _rename(value) for key, value in data.items()}
     if isinstance(data, list):
         return [_rename(value) for value in data]
-    return (LOCAL | TYPES).get(data, data) if isinstance(data, str) else data
+    return (LOCAL | IN_TABLE | TYPES).get(data, data) if isinstance(data, str) else data
 
 
 # ---- what the server loaded by itself

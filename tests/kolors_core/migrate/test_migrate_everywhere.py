@@ -98,6 +98,18 @@ def test_links_that_only_a_picture_lists_count():
     assert not canvas_faults(new)
 
 
+def test_a_seed_that_is_sent_everywhere_is_connected():
+    graph = kijai(seed=["90", 0])
+    graph["90"] = {"class_type": "Seed Everywhere", "inputs": {"seed": 7}}
+    old = as_canvas(graph)
+    (slot,) = (one for one in nodes_of(old, "KolorsSampler")[0]["inputs"] if one["name"] == "seed")
+    old["links"] = [link for link in old["links"] if link[0] != slot["link"]]
+    slot |= {"link": None, "type": "INT"}  # a widget turned into an input, as older front ends do
+    nodes_of(old, "Seed Everywhere")[0]["outputs"][0]["links"] = None
+    new, _ = convert_graph(old)
+    assert link_into(new, "KolorsKSampler", "seed") == ["Seed Everywhere", 0] and not canvas_faults(new)
+
+
 def test_muted_senders_send_nothing():
     old = sent("Anything Everywhere", "chatglm3_model")
     nodes_of(old, "Anything Everywhere")[0]["mode"] = 2
