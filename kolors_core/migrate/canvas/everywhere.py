@@ -18,7 +18,7 @@ from .fields import dict_at, links_by_id, list_at
 
 #: What these send only where the name of the input fits, by the number of their own input; the others by type alone.
 NAMED_SENDERS = {
-    "Prompts Everywhere": (r"(_|\b)pos(itive|_|\b)|^prompt|正面", r"(_|\b)neg(ative|_|\b)|负面"),
+    "Prompts Everywhere": (r"(_|\b)(positive|pos_|pos\b)|^prompt|正面", r"(_|\b)(negative|neg_|neg\b)|负面"),
 }
 SEED_SENDER, SEED_INPUTS = "Seed Everywhere", "seed|随机种"  # the only one that sends its own output
 

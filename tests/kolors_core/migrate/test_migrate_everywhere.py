@@ -110,6 +110,25 @@ def test_a_seed_that_is_sent_everywhere_is_connected():
     assert link_into(new, "KolorsKSampler", "seed") == ["Seed Everywhere", 0] and not canvas_faults(new)
 
 
+def test_prompts_that_are_sent_everywhere_are_connected():
+    """To the inputs whose names say which of the two they are."""
+    declared = {"Prompts Everywhere": ([("+ve", "*"), ("-ve", "*")], [], []), "Text": ([], ["text"], ["STRING"])}
+    graph = OldGraph(declared)
+    graph.update(kijai(prompt=["90", 0]))
+    texts = [graph.node("Text", text=text) for text in ("a cat", "ugly")]
+    graph["3"]["inputs"] |= {"prompt": texts[0], "negative_prompt": texts[1]}
+    graph.node("Prompts Everywhere", **dict(zip(("+ve", "-ve"), texts)))
+    old = as_canvas(graph)
+    for slot in nodes_of(old, "KolorsTextEncode")[0]["inputs"]:
+        if "widget" in slot:
+            old["links"] = [link for link in old["links"] if link[0] != slot["link"]]
+            slot |= {"link": None, "type": "STRING"}
+    new, _ = convert_graph(old)
+    found = [one for node in nodes_of(new, "KolorsPromptEncode") for one in node["inputs"] if one["name"] == "text"]
+    sources = {link[0]: link[1] for link in new["links"]}
+    assert [sources[one["link"]] for one in found] == [int(texts[0][0]), int(texts[1][0])]
+
+
 def test_muted_senders_send_nothing():
     old = sent("Anything Everywhere", "chatglm3_model")
     nodes_of(old, "Anything Everywhere")[0]["mode"] = 2
