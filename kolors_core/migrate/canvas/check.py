@@ -15,6 +15,9 @@ def find_fault(workflow: dict) -> str | None:
         faults = [*map(_node_fault, scope["nodes"]), *map(_link_fault, scope["links"])]
         if fault := next(filter(None, faults), None):
             return fault
+        for name in ("inputs", "outputs"):
+            if not all(isinstance(slot, dict) for slot in list_at(scope, name)):
+                return f"the {name} of the subgraph {scope.get('name')} are damaged"
         if len({raw["id"] for raw in scope["nodes"]}) < len(scope["nodes"]):
             return "two nodes have the same id"
     return None

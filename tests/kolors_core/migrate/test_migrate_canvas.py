@@ -185,3 +185,12 @@ def test_damaged_groups_and_bends_are_passed_over(bad):
     assert new["extra"]["linkExtensions"] == [{"id": 1}] and 1 in new["reroutes"][2]["linkIds"]
     assert new["groups"] == canvas["groups"] and len(report.left) == 1 and "group node 'c'" in report.left[0]
     assert not canvas_faults(new)
+
+
+@pytest.mark.parametrize("slot", [None, "x", 7, [1]])
+@pytest.mark.parametrize("name", ["inputs", "outputs"])
+def test_a_damaged_end_of_a_subgraph_is_named(name, slot):
+    canvas = subgraph_of(text_to_image())
+    canvas["definitions"]["subgraphs"][0][name] = [slot]
+    with pytest.raises(NotAGraph, match=f"the {name} of the subgraph Prompts are damaged"):
+        convert_graph(canvas)
