@@ -4,37 +4,11 @@ import types
 
 import pytest
 import torch
-from comfyui_kolors.demo.random_models import TINY, random_unet
 from comfyui_kolors.kolors_core.errors import KolorsError
-from reference import relative_error
-from safetensors.torch import save_file
+from reference import LATENT_TOLERANCE, relative_error
 from sampling_runs import DETERMINISTIC, SEED, STOCHASTIC, ours, theirs
 
 pytestmark = pytest.mark.host
-
-LATENT_TOLERANCE = 1e-3  # relative L2 of final latents, float32
-
-
-@pytest.fixture(scope="module")
-def sampling():
-    from comfyui_kolors.kolors_core.host import sampling, unet
-
-    unet.register()
-    return sampling
-
-
-@pytest.fixture(scope="module")
-def unet():
-    return random_unet(TINY)
-
-
-@pytest.fixture(scope="module")
-def model(sampling, unet, tmp_path_factory):
-    import loaders
-
-    path = tmp_path_factory.mktemp("unet") / "unet.safetensors"
-    save_file(unet.state_dict(), path)
-    return loaders.load_unet(path)
 
 
 @pytest.mark.parametrize("preset", DETERMINISTIC)

@@ -1,0 +1,29 @@
+"""What several files of this folder sample with: the bridge, diffusers' tiny UNet, and the same UNet as a MODEL."""
+
+from __future__ import annotations
+
+import pytest
+from comfyui_kolors.demo.random_models import TINY, random_unet
+from safetensors.torch import save_file
+
+
+@pytest.fixture(scope="module")
+def sampling():
+    from comfyui_kolors.kolors_core.host import sampling, unet
+
+    unet.register()
+    return sampling
+
+
+@pytest.fixture(scope="module")
+def unet():
+    return random_unet(TINY)
+
+
+@pytest.fixture(scope="module")
+def model(sampling, unet, tmp_path_factory):
+    import loaders
+
+    path = tmp_path_factory.mktemp("unet") / "unet.safetensors"
+    save_file(unet.state_dict(), path)
+    return loaders.load_unet(path)
