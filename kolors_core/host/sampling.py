@@ -37,9 +37,10 @@ class ImageNoise:
     """Noise of a stochastic preset: call by call the first noise and that of each step, (images, ...) float32.
 
     Each image has a generator of its own, as in the reference given a list of them, so that it does not depend on what
-    is sampled beside it. One generator would not do: what it draws for a step of one image is the first noise of
-    another. Nor would the host's ancestral noise, which starts from the seed again, so that on a CPU the first step
-    adds the very noise that the run began with, which some versions avoid.
+    is sampled beside it. One generator would not do: what it draws for an image depends on their number. Nor would the
+    host's first noise of each index, which index 0 draws again in its steps; nor the host's ancestral noise, which
+    starts from the seed again, so that on a CPU the first step adds the very noise that the run began with, which some
+    versions avoid.
     """
 
     def __init__(self, seed: int, indices: list[int], shape: torch.Size, device):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from . import NotAGraph, convert_graph
 from .embedded import read_graph
+from .wrapped import parse
 
 
 def read(path: Path) -> object:
@@ -29,7 +30,7 @@ def read(path: Path) -> object:
             "the graph in it. Images lose it where a site or a program stores them anew."
         ) from error
     try:
-        return json.loads(content if found is None else found, parse_constant=lambda name: None)
+        return parse(content if found is None else found)
     except (ValueError, RecursionError) as error:
         raise SystemExit(
             f"{path} is not JSON ({error}), nor an image with a graph in it. Save the graph in ComfyUI and give its "

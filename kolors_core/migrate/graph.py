@@ -189,13 +189,13 @@ class Graph:
         sources = {other: [skip_passing(link) for link in other.links] for other in waiting}
         return [other for other, links in sources.items() if any(link and link.node is node for link in links)]
 
-    def reaches(self, kinds: Iterable[str], node: Node) -> bool:
-        """Whether a node of one of these types is somewhere before this one."""
+    def reaches(self, kind: str, node: Node) -> bool:
+        """Whether a node of this type is somewhere before the given one."""
         seen: set[Node] = set()
         waiting = [node]
         while waiting:
             for link in map(self._resolve, waiting.pop().links):
-                if link and link.node.type in kinds:
+                if link and link.node.type == kind:
                     return True
                 if link and link.node not in seen:
                     seen.add(link.node)
@@ -226,8 +226,8 @@ class Graph:
         lost = [(node, link) for node in self.nodes for link in self._resolve_links(node)]
         while idle := [node for node in self.nodes if self._is_idle(node, removable)]:
             self.nodes = [node for node in self.nodes if node not in idle]
-        sender = {node for node, _ in lost if node.type in EVERYWHERE and not any(node.links)}
-        self.nodes = [node for node in self.nodes if node not in sender]
+        emptied = {node for node, _ in lost if node.type in EVERYWHERE and not any(node.links)}
+        self.nodes = [node for node in self.nodes if node not in emptied]
         for node, link in lost:
             if node.old is None and node in self.nodes:
                 self.report.note(link.node, f"its output {link.slot} went into {node}, which now gets nothing.")

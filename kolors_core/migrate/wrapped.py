@@ -12,6 +12,11 @@ from .prompt import is_prompt
 DEPTH = 10  # of lists and dictionaries around a graph
 
 
+def parse(text: str | bytes) -> Any:
+    """JSON in any of its encodings, with null for NaN and Infinity, which no browser reads. Raises ValueError."""
+    return json.loads(text, parse_constant=lambda name: None)
+
+
 def is_request(data: Any) -> bool:
     """Whether this is a prompt as it is posted to a server, perhaps with its canvas among the extra data."""
     return isinstance(data, dict) and is_prompt(data.get("prompt")) and not _is_graph(_parsed(data.get("workflow")))
@@ -41,7 +46,7 @@ def _parsed(data: Any) -> Any:
     """JSON that stands in a text, as images and databases hold it."""
     if isinstance(data, str) and data.lstrip().startswith(("{", "[")):
         try:
-            return json.loads(data)
+            return parse(data)
         except (ValueError, RecursionError):
             pass
     return data

@@ -79,7 +79,7 @@ def _widget_values(node: Node) -> dict[str, Any]:
 def _linked_inputs(node: Node, links: dict[int, Link]) -> dict[Any, Link]:
     """The links into a node: by name for a node in the table, else by the number of the slot."""
     found = {}
-    for index, slot in enumerate(list_at(node.raw, "inputs")):
+    for index, slot in enumerate(node.slots("inputs")):
         number = slot.get("link")
         if isinstance(number, int) and number in links:
             found[str(slot.get("name")) if node.type in TABLE else index] = links[number]

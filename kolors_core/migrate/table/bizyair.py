@@ -29,7 +29,6 @@ IN_TABLE = {
 }
 TYPES = {f"BIZYAIR_{kind}": kind for kind in ("CLIP", "CONDITIONING", "CONTROL_NET", "MODEL", "VAE")}
 TEXT_ENCODER = "chatglm3-fp16.safetensors"
-UNET = "diffusion_pytorch_model.fp16.safetensors"
 VAE = "sdxl_vae.safetensors"
 ON_SERVER = "its file lay on BizyAir's server. Choose yours in the new loader."
 
@@ -74,12 +73,11 @@ def _encoder(old: Node, graph: Graph) -> Link:
 
 
 def _unet(old: Node, graph: Graph) -> Link:
-    return _shared(old, graph, "KolorsUNETLoader", unet_name=UNET, weight_dtype="default")
+    return _shared(old, graph, "KolorsUNETLoader", unet_name=wrapper.DIFFUSERS_FILE, weight_dtype="default")
 
 
 def replace_prompt(old: Node, graph: Graph) -> None:
     link = graph.add(old, "KolorsPromptEncode", clip=_encoder(old, graph), text=old.get("text"))
-    graph.rename(old, "text", link.node, "text")
     graph.replace(old, {0: link})
     note_prompt_syntax(old, old.get("text"), graph)
 

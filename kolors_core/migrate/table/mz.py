@@ -11,7 +11,6 @@ from .wrapper import ENCODER, find_encoded
 
 SIZES = ("width", "height", "crop_w", "crop_h", "target_width", "target_height")
 MODEL_LOADERS = ("KolorsUNETLoader", "KolorsCheckpointLoader")
-TEXT_NODES = ("KolorsPromptEncode",)
 UNION_TYPE = "SetUnionControlNetType"
 CONTROL_NET_LOADERS = ("ControlNetLoader", "MZ_KolorsControlNetLoader")
 CLIP_OUTPUTS = {"KolorsChatGLM3Loader": 0, "KolorsCheckpointLoader": 1}
@@ -52,7 +51,6 @@ def remove_cuda_generator(old: Node, graph: Graph) -> None:
 def replace_legacy_loader(old: Node, graph: Graph) -> None:
     """The first version of the loader left the model on SDXL's schedule."""
     model = graph.add(old, "KolorsUNETLoader", unet_name=old.get("unet_name"), weight_dtype="default")
-    graph.rename(old, "unet_name", model.node, "unet_name")
     graph.replace(old, {0: keep_sdxl_schedule(old, graph, model)})
 
 
@@ -85,7 +83,7 @@ def replace_bare_control_nets(graph: Graph) -> None:
     for loader in [node for node in graph.nodes if node.type == "ControlNetLoader" and node not in graph.outputs]:
         users = graph.consumers(loader)
         users = [user for node in users for user in (graph.consumers(node) if node.type == UNION_TYPE else [node])]
-        if not models or not users or not all(graph.reaches(TEXT_NODES, user) for user in users):
+        if not models or not users or not all(graph.reaches("KolorsPromptEncode", user) for user in users):
             continue
         name = only_widget(loader, "control_net_name")
         link = graph.add(loader, "KolorsControlNetLoader", control_net_name=name, model=models[0])

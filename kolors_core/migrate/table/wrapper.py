@@ -21,12 +21,9 @@ SCHEDULERS = {
 }
 IMAGE_INPUTS = ("image", "images", "pixels")
 LORA_RANK = 16
-VAE = "diffusion_pytorch_model.fp16.safetensors"
-READERS = (
-    "KolorsSampler",
-    "BizyAirKolorsSampler",
-    "MZ_ChatGLM3Embeds2Conditioning",
-)  # of the prompts that KolorsTextEncode makes
+DIFFUSERS_FILE = "diffusion_pytorch_model.fp16.safetensors"  # the name of the UNet, and of the VAE
+#: What reads the prompts that KolorsTextEncode makes.
+READERS = ("KolorsSampler", "BizyAirKolorsSampler", "MZ_ChatGLM3Embeds2Conditioning")
 
 Finder = Callable[[Node, Graph], Link | None]
 
@@ -34,11 +31,11 @@ Finder = Callable[[Node, Graph], Link | None]
 
 
 def replace_model_loader(old: Node, graph: Graph) -> None:
-    name = "diffusion_pytorch_model.fp16.safetensors"
-    graph.replace(old, {0: graph.add(old, "KolorsUNETLoader", unet_name=name, weight_dtype="default")})
+    link = graph.add(old, "KolorsUNETLoader", unet_name=DIFFUSERS_FILE, weight_dtype="default")
+    graph.replace(old, {0: link})
     graph.report.note(
         old,
-        f"the old node located its file by itself. Move models/diffusers/Kolors/unet/{name} into "
+        f"the old node located its file by itself. Move models/diffusers/Kolors/unet/{DIFFUSERS_FILE} into "
         "models/diffusion_models, or choose another UNet in the new loader.",
     )
 
@@ -198,11 +195,11 @@ def _gave_image(old: Node, graph: Graph) -> bool:
 
 
 def _decode(old: Node, graph: Graph, samples: Link) -> Link:
-    vae = graph.add(old, "VAELoader", vae_name=VAE)
+    vae = graph.add(old, "VAELoader", vae_name=DIFFUSERS_FILE)
     graph.report.note(
         old,
-        f"it gave an image; that is decoded by a node of its own now. Copy models/diffusers/Kolors/vae/{VAE} into "
-        "models/vae, or choose SDXL's VAE in the new loader.",
+        f"it gave an image; that is decoded by a node of its own now. Copy "
+        f"models/diffusers/Kolors/vae/{DIFFUSERS_FILE} into models/vae, or choose SDXL's VAE in the new loader.",
     )
     return graph.add(old, "VAEDecode", samples=samples, vae=vae)
 
