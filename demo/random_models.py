@@ -114,8 +114,11 @@ def random_chatglm3(sizes: Sizes, pieces: int, seed: int = 0) -> dict[str, Tenso
     return state_dict
 
 
-def random_unet(sizes: Sizes, in_channels: int = 4, seed: int = 0):
-    """A diffusers UNet2DConditionModel of Kolors' topology, float32, in evaluation mode."""
+def random_unet(sizes: Sizes, in_channels: int = 4, seed: int = 0, guidance_width: int | None = None):
+    """A diffusers UNet2DConditionModel of Kolors' topology, float32, in evaluation mode.
+
+    guidance_width: of the guidance embedding that it takes, if any.
+    """
     from diffusers import UNet2DConditionModel
 
     torch.manual_seed(seed)
@@ -136,6 +139,7 @@ def random_unet(sizes: Sizes, in_channels: int = 4, seed: int = 0):
         addition_embed_type="text_time",
         addition_time_embed_dim=256,
         projection_class_embeddings_input_dim=sizes.hidden + 6 * 256,
+        time_cond_proj_dim=guidance_width,
     )
     return unet.eval()
 

@@ -14,6 +14,11 @@ from .families import TEXT_WIDTHS
 
 SIZE_EMBEDDING = 6 * 256  # height, width, crop top, crop left, target height, target width; each 256 sinusoids
 
+#: What projects the embedded guidance of a UNet that was distilled with it: diffusers' name, which files with SD names
+#: have as well, for the converters leave it as it is; and one that follows the others of SD.
+GUIDANCE_KEY = "time_embedding.cond_proj.weight"
+OTHER_UNET_NAMES = {"time_embed.cond_proj.weight": GUIDANCE_KEY}
+
 CHATGLM_KEY = re.compile(r"(|.*\.)encoder\.layers\.\d+\.self_attention\.query_key_value\.weight")
 CHATGLM_UNUSED = ("output_layer.", "encoder.final_layernorm.", "prefix_encoder.")
 

@@ -11,12 +11,15 @@ import comfy.samplers
 import comfy.supported_models
 import comfy.utils
 import latent_preview
+import node_helpers
 import torch
 from comfy.patcher_extension import CallbacksMP
 
 from ..errors import KolorsError, check_numbers, log, shorten
 from ..sampling import schedule, solvers
 from . import compat
+from .messages import warn_once
+from .text_encoder.conditioning import is_empty_prompt
 from .unet import KolorsConfig, KolorsSampling
 
 #: The solver of each preset: the host's own by name where it has an equal one.
@@ -129,8 +132,17 @@ def scale_first_noise(function: Callable, from_noise: torch.Tensor) -> Callable:
 
 
 def sample(model, seed, steps, cfg, preset, positive, negative, latent, denoise):
-    """Sample a LATENT with a preset, as the stock KSampler does with its own schedules."""
+    """Sample a LATENT with a preset, as the stock KSampler does with its own schedules.
+
+    A UNet with a guidance embedding takes the cfg as its guidance, and no negative prompt.
+    """
     check_numbers(cfg=cfg)
+    if getattr(model.model, "takes_guidance", False):
+        if not is_empty_prompt(negative):
+            warn_once(
+                "[Kolors] The negative prompt has no effect: this UNet has a guidance embedding, which takes the cfg."
+            )
+        positive, negative, cfg = node_helpers.conditioning_set_values(positive, {"guidance": cfg}), [], 1.0
     sigmas = build_sigmas(model, preset, steps, denoise)
     if len(sigmas) == 0:
         log.warning(

@@ -1,7 +1,8 @@
 """The Kolors UNet as the host's SDXL model, recognised beside every other model the host knows.
 
 Kolors is SDXL with four changes: a Linear ``encoder_hid_proj`` before the cross attention (4096 -> 2048), a label input
-of 4096 + 1536, 1100 training steps, and a steeper end of the noise schedule.
+of 4096 + 1536, 1100 training steps, and a steeper end of the noise schedule. A UNet that was distilled with guidance
+has a fifth: it takes the guidance scale beside the time step.
 
 Sources: the Kolors technical report (2024); ``unet/config.json`` and ``scheduler/scheduler_config.json`` of
 Kwai-Kolors/Kolors-diffusers; diffusers' ``pipeline_kolors.py``.
@@ -9,6 +10,7 @@ Kwai-Kolors/Kolors-diffusers; diffusers' ``pipeline_kolors.py``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -25,11 +27,13 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from ..errors import naming
-from ..files.identify import find_chatglm3, find_kolors_unet
+from ..files.identify import GUIDANCE_KEY, OTHER_UNET_NAMES, find_chatglm3, find_kolors_unet
+from ..networks.guidance import guidance_embedding
 from ..sampling.schedule import BETA_END, BETA_START, TRAIN_STEPS
 from . import cpu
+from .messages import warn_once
 from .text_encoder import load as text_encoder
-from .unet_inputs import check_channels, check_inputs, check_latent
+from .unet_inputs import check_inputs, check_latent, check_layout
 
 #: "linear" is the host's word for betas that are linear in their square root: diffusers' scaled_linear.
 SAMPLING_SETTINGS = {
@@ -39,6 +43,7 @@ SAMPLING_SETTINGS = {
     "timesteps": TRAIN_STEPS,
 }
 LATENT_CELL = 8  # pixels per latent cell
+GUIDANCE = 5.0  # of a conditioning that names none: the reference's default
 
 
 class TextProjection(nn.Module):
@@ -75,15 +80,44 @@ def without_fp8_products(operations):
     return comfy.ops.manual_cast if is_fp8 else operations
 
 
+class TimeEmbed(nn.Sequential):
+    """The host's layers, with what an embedded guidance adds to their input, (b, model channels), in a forward."""
+
+    guidance: Tensor | None = None
+
+    def forward(self, input):
+        return super().forward(input if self.guidance is None else input + self.guidance)
+
+
 class KolorsUNet(TextProjection, UNetModel):
     """The host's UNet, fed with ChatGLM3 states (batch, tokens, encoder_hid_dim) of any number of tokens.
 
     Other packages bring more prompts straight to the cross attentions, as CONDITIONING holds them. So the keys and
     values of these project what has ChatGLM3's width first, unless that is their own as well.
+
+    time_cond_proj_dim: width of the guidance embedding that it takes, if any.
     """
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
+    time_embed: Any
+    time_embedding: Any  # so its part for the guidance is called in a file
+
+    def __init__(
+        self,
+        *args,
+        time_cond_proj_dim=None,
+        operations=comfy.ops.disable_weight_init,
+        dtype=None,
+        device=None,
+        **kwargs,
+    ):
+        options = {"dtype": dtype, "device": device}
+        super().__init__(*args, operations=operations, **options, **kwargs)
+        if time_cond_proj_dim is not None:
+            projection = cpu.operations(operations).Linear
+            self.time_embed = TimeEmbed(*self.time_embed)
+            self.time_embedding = nn.Module()
+            self.time_embedding.cond_proj = projection(time_cond_proj_dim, self.model_channels, bias=False, **options)
+        self.time_cond_proj_dim = time_cond_proj_dim
         self.tells_widths = self.encoder_hid_proj.in_features != self.encoder_hid_proj.out_features
         for name, layer in self.named_modules() if self.tells_widths else ():
             if name.endswith((".attn2.to_k", ".attn2.to_v")):
@@ -98,13 +132,22 @@ class KolorsUNet(TextProjection, UNetModel):
         control=None,
         transformer_options=None,
         equal_tokens=None,
+        guidance=None,
         **kwargs,
     ):
-        """equal_tokens: of each prompt's padding, as `extra_conds` counted them; None where it was not asked."""
+        """What `extra_conds` adds: equal_tokens of each prompt's padding, None where it was not asked; guidance
+        (b, time_cond_proj_dim), embedded, None for none.
+        """
         context, transformer_options = cpu.prepare(context, transformer_options or {}, equal_tokens)
         if not (self.tells_widths and "attn2_patch" in transformer_options.get("patches", {})):  # patches join prompts
             context = self.encoder_hid_proj(context)
-        return super().forward(x, timesteps, context, y, control, transformer_options, **kwargs)
+        if guidance is None:
+            return super().forward(x, timesteps, context, y, control, transformer_options, **kwargs)
+        self.time_embed.guidance = self.time_embedding.cond_proj(guidance)
+        try:
+            return super().forward(x, timesteps, context, y, control, transformer_options, **kwargs)
+        finally:
+            self.time_embed.guidance = None
 
     def load_state_dict(self, state_dict, strict=True, assign=False):
         """Take over what fits as it is: the tensors of a mapped file stay mapped, and are read where they are used."""
@@ -153,8 +196,27 @@ class Kolors(comfy.model_base.SDXL):
     def extra_conds(self, **kwargs):
         check_inputs(kwargs, self.diffusion_model.encoder_hid_proj.in_features)
         conds = super().extra_conds(**kwargs)
-        padding = cpu.count_padding(kwargs["device"], kwargs["cross_attn"])
-        return conds | {name: comfy.conds.CONDRegular(counts) for name, counts in padding.items()}
+        added = cpu.count_padding(kwargs["device"], kwargs["cross_attn"]) | self.embed_guidance(kwargs)
+        return conds | {name: comfy.conds.CONDRegular(tensor) for name, tensor in added.items()}
+
+    @property
+    def takes_guidance(self) -> bool:
+        """Whether the UNet was distilled with guidance: the scale is an input, and one call a step is enough."""
+        return self.diffusion_model.time_cond_proj_dim is not None
+
+    def embed_guidance(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
+        """What the UNet takes of a conditioning's `guidance`, which FluxGuidance writes; None is for none at all."""
+        guidance = inputs.get("guidance", GUIDANCE)
+        if not self.takes_guidance:
+            if inputs.get("guidance") is not None:
+                warn_once(
+                    f"[Kolors] The conditioning has a guidance of {guidance:g}, which has no effect: this UNet has no "
+                    "guidance embedding. Set the sampler's cfg instead."
+                )
+            return {}
+        if guidance is None:
+            return {}
+        return {"guidance": guidance_embedding(guidance, self.diffusion_model.time_cond_proj_dim)}
 
     def concat_cond(self, **kwargs):
         """Mask and masked latent of an inpainting UNet; the mask (m, 1, height, width) is sampled as in the reference.
@@ -176,6 +238,15 @@ class Kolors(comfy.model_base.SDXL):
         return super().encode_adm(**kwargs)
 
 
+def read_layout(unet: Mapping[str, Tensor], prefix: str = "") -> dict[str, int]:
+    """The arguments of `KolorsUNet` that the host does not read from a UNet's tensors, whose names have `prefix`."""
+    layout = {"encoder_hid_dim": unet[prefix + "encoder_hid_proj.weight"].shape[1]}
+    for name in (GUIDANCE_KEY, *OTHER_UNET_NAMES):
+        if (projection := unet.get(prefix + name)) is not None:
+            layout["time_cond_proj_dim"] = projection.shape[1]
+    return layout
+
+
 class KolorsConfig(comfy.supported_models.SDXL):
     """How the host recognises, builds and saves a Kolors UNet; `unet_config` is what it read from the tensors."""
 
@@ -191,13 +262,16 @@ class KolorsConfig(comfy.supported_models.SDXL):
         return find_kolors_unet(state_dict) is not None
 
     def get_model(self, state_dict, prefix="", device=None):
+        self.unet_config |= read_layout(state_dict, prefix)
         with naming(None):
-            check_channels(self.unet_config)
-        self.unet_config["encoder_hid_dim"] = state_dict[prefix + "encoder_hid_proj.weight"].shape[1]
+            check_layout(self.unet_config)
         model = Kolors(self, device=device)
         if self.inpaint_model():
             model.set_inpaint()
         return model
+
+    def process_unet_state_dict(self, state_dict):
+        return super().process_unet_state_dict({OTHER_UNET_NAMES.get(key, key): state_dict[key] for key in state_dict})
 
     def clip_target(self, state_dict=None):
         """The text encoder inside a checkpoint, or None where there is none."""

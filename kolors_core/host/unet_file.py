@@ -11,7 +11,7 @@ from comfy.patcher_extension import CallbacksMP
 from torch import Tensor
 
 from ..errors import BadFile, naming
-from ..files.identify import describe, diffusers_unet_layout, find_kolors_unet
+from ..files.identify import OTHER_UNET_NAMES, describe, diffusers_unet_layout, find_kolors_unet
 from ..files.weights import check_tensors, open_weights
 from ..keys import strip_prefix
 from . import compat
@@ -19,8 +19,8 @@ from .expected import expected_tensors
 from .messages import log_load
 from .model_files import where_to_get
 from .text_encoder.storage import WEIGHT_DTYPES as STORED_DTYPES
-from .unet import KolorsUNet
-from .unet_inputs import check_channels
+from .unet import KolorsUNet, read_layout
+from .unet_inputs import check_layout
 
 FAST = "fp8_e4m3fn_fast"
 #: What a user may choose to store a UNet in; "default" leaves it to the host and the file.
@@ -69,7 +69,7 @@ def extract_unet(state_dict: dict[str, Tensor]) -> tuple[dict[str, Tensor], str]
             f"is {describe(state_dict)}. Expected a Kolors UNet, which has encoder_hid_proj.weight. "
             f"{where_to_get('diffusion_models')}"
         )
-    unet = strip_prefix(state_dict, prefix)
+    unet = {OTHER_UNET_NAMES.get(key, key): tensor for key, tensor in strip_prefix(state_dict, prefix).items()}
     if "conv_in.weight" not in unet:
         return unet, prefix
     try:  # diffusers' names: renamed by the host's own table, in which encoder_hid_proj keeps its name
@@ -85,14 +85,13 @@ def check_unet(unet: dict[str, Tensor]) -> None:
     Raises BadFile with what is missing, of another shape, or left over, or where it has an input of another task.
     """
     try:
-        layout = comfy.model_detection.detect_unet_config(unet, "") | {
-            "encoder_hid_dim": unet["encoder_hid_proj.weight"].shape[1],
-            "num_head_channels": HEAD_SIZE,
-        }
+        layout = (
+            comfy.model_detection.detect_unet_config(unet, "") | read_layout(unet) | {"num_head_channels": HEAD_SIZE}
+        )
         expected = expected_tensors(KolorsUNet, **layout)
     except Exception as error:
         raise inconsistent(error) from error
-    check_channels(layout)
+    check_layout(layout)
     check_tensors(expected, unet, "Kolors UNet")
     blocks = ("input_blocks.", "middle_block.", "output_blocks.")
     stray = [

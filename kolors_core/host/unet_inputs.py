@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from ..errors import BadFile, KolorsError
 from ..files.families import ENCODER_WIDTHS
+from ..networks import guidance
 from . import cpu
 from .model_files import where_to_get
 
@@ -20,13 +22,19 @@ INPAINTING_CHANNELS = 9  # a latent, a mask, and the latent of the masked image
 WITHOUT_WEIGHTS = {"unclip_conditioning": "unCLIPConditioning", "gligen": "GLIGENTextBoxApply"}
 
 
-def check_channels(layout: Mapping[str, Any]) -> None:
+def check_layout(layout: Mapping[str, Any]) -> None:
     """Whether a UNet, by its arguments, is one of those that can be run. Raises BadFile with what was found."""
     found = layout.get("in_channels"), layout.get("out_channels")
     if found not in ((LATENT_CHANNELS, LATENT_CHANNELS), (INPAINTING_CHANNELS, LATENT_CHANNELS)):
         raise BadFile(
             f"is a Kolors UNet of {found[0]} input and {found[1]} output channels. Expected {LATENT_CHANNELS} of each, "
             f"or {INPAINTING_CHANNELS} and {LATENT_CHANNELS} for inpainting. {where_to_get('diffusion_models')}"
+        )
+    width = layout.get("time_cond_proj_dim")
+    if width is not None and width < guidance.SMALLEST_WIDTH:
+        raise BadFile(
+            f"is a Kolors UNet with a guidance embedding of width {width}. Expected {guidance.SMALLEST_WIDTH} or more, "
+            "as a rule 256. Download it again."
         )
 
 
@@ -35,6 +43,9 @@ def check_inputs(inputs: Mapping[str, Any], width: int) -> None:
     _check_text(inputs.get("cross_attn"), inputs.get("pooled_output"), width)
     if (latent := inputs.get("noise")) is not None:
         check_latent(latent, "LATENT")
+    scale = inputs.get("guidance")
+    if scale is not None and not (isinstance(scale, (int, float)) and math.isfinite(scale)):
+        raise KolorsError(f"The conditioning has a guidance of {scale!r}. Expected a number. Set it in its node again.")
     _check_control_nets(inputs.get("control"))
     for name, node in WITHOUT_WEIGHTS.items():
         if inputs.get(name) is not None:

@@ -9,9 +9,12 @@ import folder_paths
 
 from ...errors import KolorsError
 from ...files.conditioning import is_conditioning
+from ...networks.padding import count_equal
 from ..model_files import describe_state
 from .clip import KolorsTokenizer
 from .tokenizer import MAX_TOKENS_OPTION
+
+EMPTY_TOKENS = 2  # [gMASK] and sop, which begin every prompt
 
 
 def encode_prompt(clip, text: str, max_tokens: int, size: dict[str, int]):
@@ -29,6 +32,11 @@ def encode_prompt(clip, text: str, max_tokens: int, size: dict[str, int]):
         )
     tokens = clip.tokenize(text, tokenizer_options={MAX_TOKENS_OPTION: max_tokens})
     return clip.encode_from_tokens_scheduled(tokens, add_dict={name: value for name, value in size.items() if value})
+
+
+def is_empty_prompt(conditioning) -> bool:
+    """Whether each entry of a CONDITIONING is an empty prompt of ChatGLM3, padding and two tokens, or zeroed out."""
+    return all(bool((states.shape[1] - count_equal(states) <= EMPTY_TOKENS).all()) for states, *_ in conditioning)
 
 
 def next_conditioning(prefix: str) -> Path:

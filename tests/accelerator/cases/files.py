@@ -56,6 +56,11 @@ def vae() -> str:
     return str(_trio() / random_models.VAE_FILE)
 
 
+@safetensors
+def guided_unet() -> StateDict:
+    return random_models.random_unet(TINY, guidance_width=256).state_dict()
+
+
 def halved(path: str) -> StateDict:
     return {key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in load_file(path).items()}
 

@@ -9,6 +9,7 @@ import comfy_extras.nodes_custom_sampler
 import torch
 from torch import Tensor
 
+from . import files
 from .pack import sampling
 from .parts import CFG, SIDE, draw, draw_stock, empty_latent, load, picture_latent, prompts, prompts_in_areas
 
@@ -46,6 +47,8 @@ CASES |= {
     "batch of 3": lambda: draw(load(), latent=empty_latent(3)),
     "odd size": lambda: draw(load(), latent=empty_latent(1, 136, 72)),
     "noise mask": draw_masked,
+    "guidance": lambda: draw(load(files.guided_unet)),
+    "stock guidance": lambda: draw_stock(load(files.guided_unet)),
     "cfg 1": lambda: draw(load(), cfg=1.0),
     "areas": lambda: draw(load(), cond=prompts_in_areas()),
 }
