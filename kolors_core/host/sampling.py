@@ -20,7 +20,7 @@ from ..sampling import schedule, solvers
 from . import compat
 from .messages import warn_once
 from .text_encoder.conditioning import is_empty_prompt
-from .unet import KolorsConfig, KolorsSampling
+from .unet import KolorsConfig, KolorsSampling, ReferenceNoise
 
 #: The solver of each preset: the host's own by name where it has an equal one.
 SOLVERS = {
@@ -118,15 +118,16 @@ def build_sampler(
 
 
 def scale_first_noise(function: Callable, from_noise: torch.Tensor) -> Callable:
-    """A solver whose run starts from noise alone where `from_noise` says so, whatever its first sigma.
+    """A solver whose run starts as the reference's, whatever its first sigma and whatever MODEL it is.
 
-    The reference scales the first noise by sqrt(sigma^2 + 1) for every schedule, while the host does so only at the
-    largest sigma of its table, above which Kolors' leading schedules all start.
+    That is from noise of sqrt(sigma^2 + 1) where `from_noise` says so, and else from noise of sigma over the latent. A
+    latent of zeros does not say which, and the host's rule depends on the largest sigma of its table.
     """
 
     def solve(model, x, sigmas, **options):
-        scaled = model.noise * torch.sqrt(1.0 + sigmas[0] ** 2.0)
-        return function(model, torch.where(from_noise.to(x.device), scaled, x), sigmas, **options)
+        alone = model.noise * torch.sqrt(1.0 + sigmas[0] ** 2.0)
+        over_latent = model.latent_image + model.noise * sigmas[0]
+        return function(model, torch.where(from_noise.to(x.device), alone, over_latent), sigmas, **options)
 
     return solve
 
@@ -198,7 +199,7 @@ def set_sampling(model, name: str):
     return clone
 
 
-class SDXLSampling(comfy.model_sampling.ModelSamplingDiscrete, comfy.model_sampling.EPS):
+class SDXLSampling(ReferenceNoise, comfy.model_sampling.ModelSamplingDiscrete):
     """SDXL's own schedule on a Kolors model."""
 
     sigmas: torch.Tensor

@@ -167,7 +167,27 @@ def _project_states(projection, layer, inputs):
     return projection(context) if context.shape[-1] == projection.in_features else None
 
 
-class KolorsSampling(comfy.model_sampling.ModelSamplingDiscrete, comfy.model_sampling.EPS):
+class ReferenceNoise(comfy.model_sampling.EPS):
+    """Epsilon prediction whose runs begin as the reference's do: from noise of sqrt(sigma^2 + 1) over no image.
+
+    So at every first sigma, while the host scales by plain sigma below the largest of its table. Over an image, and
+    within a run, all is the host's.
+    """
+
+    def noise_scaling(self, sigma, noise, latent_image, max_denoise=None):
+        """Noise over a latent (b, ...), scaled by the host's rule where `latent_image` is not zero.
+
+        The host tells `max_denoise` at the start of a run, with a sigma for all images, and in training, with one for
+        each; not where it blends a mask or adds noise between steps.
+        """
+        over_image = super().noise_scaling(sigma, noise, latent_image, bool(max_denoise))
+        if max_denoise is None or sigma.ndim:
+            return over_image
+        is_image = latent_image.flatten(1).any(1).reshape(-1, *[1] * (noise.ndim - 1))
+        return torch.where(is_image, over_image, super().noise_scaling(sigma, noise, latent_image, True))
+
+
+class KolorsSampling(ReferenceNoise, comfy.model_sampling.ModelSamplingDiscrete):
     """The noise schedule: epsilon prediction over 1100 steps."""
 
     sigmas: Tensor
