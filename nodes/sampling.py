@@ -3,6 +3,12 @@
 from ..kolors_core.host import sampling
 
 DENOISE = {"default": 1.0, "min": 0.0, "max": 1.0, "step": 0.01, "round": 0.001}
+STEPS = {
+    "default": 25,
+    "min": 1,
+    "max": 1000,
+    "tooltip": "Steps of a full run. 25 is a good value; for lcm 4 to 8, at most 50.",
+}
 
 
 class KolorsScheduler:
@@ -28,23 +34,31 @@ class KolorsScheduler:
                     {
                         "default": "euler",
                         "tooltip": "Which of diffusers' schedulers to follow. euler is the one Kolors was "
-                        "published with.",
+                        "published with; lcm is for few-step models.",
                     },
                 ),
-                "steps": (
-                    "INT",
-                    {"default": 25, "min": 1, "max": 1000, "tooltip": "Steps of a full run. 25 is a good value."},
-                ),
+                "steps": ("INT", STEPS),
                 "denoise": (
                     "FLOAT",
                     DENOISE
                     | {"tooltip": "How much of the schedule is run, from its end: 1 all of it, 0.5 the second half."},
                 ),
-            }
+            },
+            "optional": {
+                "timesteps": (
+                    "STRING",
+                    {
+                        "default": "",
+                        "advanced": True,
+                        "tooltip": "Train steps of your own to visit instead, falling, such as 999, 749, 499, 249; "
+                        "steps does not count then. Empty: those of the scheduler. For euler, dpmpp_2m and lcm.",
+                    },
+                ),
+            },
         }
 
-    def get_sigmas(self, model, scheduler, steps, denoise):
-        return (sampling.build_sigmas(model, scheduler, steps, denoise),)
+    def get_sigmas(self, model, scheduler, steps, denoise, timesteps=""):
+        return (sampling.build_sigmas(model, scheduler, steps, denoise, timesteps),)
 
 
 class KolorsKSampler:
@@ -75,10 +89,7 @@ class KolorsKSampler:
                         "tooltip": "The random seed of the noise, the same as in KSampler.",
                     },
                 ),
-                "steps": (
-                    "INT",
-                    {"default": 25, "min": 1, "max": 1000, "tooltip": "Steps of a full run. 25 is a good value."},
-                ),
+                "steps": ("INT", STEPS),
                 "cfg": (
                     "FLOAT",
                     {
@@ -88,7 +99,8 @@ class KolorsKSampler:
                         "step": 0.1,
                         "round": 0.01,
                         "tooltip": "How closely to follow the prompt. 5 to 6.5 is good; 1 ignores the negative prompt "
-                        "and takes half the time.",
+                        "and takes half the time. For lcm with an LCM LoRA 1 to 2; for a UNet with a guidance "
+                        "embedding this is its guidance.",
                     },
                 ),
                 "sampler": (
@@ -96,7 +108,8 @@ class KolorsKSampler:
                     {
                         "default": "euler",
                         "tooltip": "Which of diffusers' schedulers to follow, noise levels and solver together. "
-                        "euler is the one Kolors was published with, dpmpp_2m_karras another good one.",
+                        "euler is the one Kolors was published with, dpmpp_2m_karras another good one, lcm is for "
+                        "few-step models.",
                     },
                 ),
                 "positive": ("CONDITIONING", {"tooltip": "What the image should show."}),

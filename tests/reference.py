@@ -78,13 +78,15 @@ SCHEDULERS = {
     ),
     "unipc": (diffusers.UniPCMultistepScheduler, {}),
     "deis": (diffusers.DEISMultistepScheduler, {}),
+    "lcm": (diffusers.LCMScheduler, {}),
 }
+SDXL_TABLE = {"num_train_timesteps": 1000, "beta_end": 0.012}
 
 
-def build_scheduler(preset: str):
-    """The reference's scheduler behind one of our presets."""
+def build_scheduler(preset: str, **changes):
+    """The reference's scheduler behind one of our presets; `changes` of its configuration."""
     kind, options = SCHEDULERS[preset]
-    return kind.from_config(diffusers.EulerDiscreteScheduler(**SCHEDULER_CONFIG).config, **options)
+    return kind.from_config(diffusers.EulerDiscreteScheduler(**SCHEDULER_CONFIG | changes).config, **options)
 
 
 def community(name: str):

@@ -8,7 +8,7 @@ from reference import build_pipeline, build_scheduler
 
 SCALE = 0.13025  # of SDXL latents, between the host's and the model's
 DETERMINISTIC = ("euler", "dpmpp_2m", "dpmpp_2m_karras", "unipc", "deis")
-STOCHASTIC = ("euler_ancestral", "dpmpp_2m_sde_karras")
+STOCHASTIC = ("euler_ancestral", "dpmpp_2m_sde_karras", "lcm")
 SEED = 7
 
 
@@ -33,7 +33,8 @@ def ours(sampling, model, preset, steps, cfg=5.0, shape=(1, 4, 16, 16), denoise=
 
 def theirs(unet, preset, steps, cfg=5.0, shape=(1, 4, 16, 16), denoise=None, image=None, **options):
     kind = "text" if denoise is None else "image"
-    pipe = build_pipeline(unet, build_scheduler(preset), options.pop("kind", kind))
+    scheduler = build_scheduler(preset, **options.pop("scheduler", {}))
+    pipe = build_pipeline(unet, scheduler, options.pop("kind", kind))
     states = [state.expand(shape[0], *state.shape[1:]) for pair in zip(*prompts()) for state in pair]
     pipe.encode_prompt = lambda **given: states  # its image-to-image pipeline forgets states that it is given
     size = (shape[2] * 8, shape[3] * 8)

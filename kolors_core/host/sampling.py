@@ -31,8 +31,9 @@ SOLVERS = {
     "dpmpp_2m_sde_karras": "dpmpp_2m_sde",
     "unipc": solvers.sample_unipc,
     "deis": solvers.sample_deis,
+    "lcm": solvers.sample_lcm,
 }
-STOCHASTIC = ("euler_ancestral", "dpmpp_2m_sde_karras")
+STOCHASTIC = ("euler_ancestral", "dpmpp_2m_sde_karras", "lcm")
 FEW_STEPS = 15  # below, the reference takes DEIS' last step at first order
 
 
@@ -93,16 +94,19 @@ def train_table(model) -> torch.Tensor:
     )
 
 
-def build_sigmas(model, preset: str, steps: int, denoise: float) -> torch.Tensor:
-    """SIGMAS of a preset: the last int(steps * denoise) of `steps`, and the end. Empty where no step is left."""
+def build_sigmas(model, preset: str, steps: int, denoise: float, timesteps: str = "") -> torch.Tensor:
+    """SIGMAS of a preset: the last int(steps * denoise) of `steps`, and the end. Empty where no step is left.
+
+    timesteps: train steps of the user's own, in the place of `steps`.
+    """
     check_numbers(denoise=denoise)
-    return schedule.sigmas(preset, steps, denoise, train_table(model))
+    return schedule.sigmas(preset, steps, denoise, train_table(model), timesteps)
 
 
 def build_sampler(
-    preset: str, steps: int, from_noise: torch.Tensor, step_noise: ImageNoise | None = None
+    model, preset: str, steps: int, sigmas: torch.Tensor, from_noise: torch.Tensor, step_noise: ImageNoise | None = None
 ) -> comfy.samplers.KSAMPLER:
-    """SAMPLER of a preset for a schedule of `steps`.
+    """SAMPLER of a preset for the `sigmas` that are run of a schedule of `steps`.
 
     from_noise: bool (b, 1, 1, 1), whether there is no image under the first noise.
     step_noise: of a stochastic preset; the host's own by default.
@@ -111,6 +115,9 @@ def build_sampler(
     options = {}
     if solver is solvers.sample_deis:
         options["first_order_end"] = steps < FEW_STEPS
+    if solver is solvers.sample_lcm:
+        sampling = model.get_model_object("model_sampling")
+        options["train_steps"] = sampling.timestep(sigmas[:-1]).tolist()
     if step_noise is not None:
         options["noise_sampler"] = step_noise
     function = comfy.samplers.ksampler(solver).sampler_function if isinstance(solver, str) else solver
@@ -168,7 +175,7 @@ def sample(model, seed, steps, cfg, preset, positive, negative, latent, denoise)
         model,
         noise,
         cfg,
-        build_sampler(preset, steps, from_noise, step_noise),
+        build_sampler(model, preset, steps, sigmas, from_noise, step_noise),
         sigmas,
         positive,
         negative,

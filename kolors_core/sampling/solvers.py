@@ -1,4 +1,4 @@
-"""The two of the reference's solvers that the host has no equal of, as ordinary k-diffusion sampler functions.
+"""The three of the reference's solvers that the host has no equal of, as ordinary k-diffusion sampler functions.
 
 Both are called like the host's own: ``model(x, sigma, **extra_args)`` returns the denoised latent, `x` carries noise of
 ``sigmas[0]``, and the result stands at ``sigmas[-1]``. In these coordinates (x = x0 + sigma * noise) a sample is the
@@ -7,7 +7,7 @@ reference's divided by alpha = 1 / sqrt(sigma^2 + 1), and lambda = -log(sigma).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,6 +18,9 @@ from tqdm.auto import trange
 Denoiser = Callable[..., Tensor]
 #: Called after every model call with x, i, sigma, sigma_hat and denoised.
 Callback = Callable[[dict[str, Any]], None]
+
+SIGMA_DATA = 0.5  # of LCM's boundary scaling
+TIMESTEP_SCALING = 10.0  # the same
 
 
 def _denoise(
@@ -120,3 +123,32 @@ def _log_integral(stop: Tensor, one: Tensor, zero: Tensor, start: Tensor | None 
         return sigma * (sigma.log() - zero.log() - 1) / (one.log() - zero.log())
 
     return primitive(stop) - primitive(one if start is None else start)
+
+
+@torch.no_grad()
+def sample_lcm(
+    model: Denoiser,
+    x: Tensor,
+    sigmas: Tensor,
+    extra_args: Mapping[str, Any] | None = None,
+    callback: Callback | None = None,
+    disable: bool | None = None,
+    *,
+    train_steps: Sequence[int],
+    noise_sampler: Callable[[Tensor, Tensor], Tensor],
+) -> Tensor:
+    """LCM: each step denoises to the end, and all but the last, which ends at 0, add new noise of the next sigma.
+
+    train_steps: those of ``sigmas[:-1]``, for the boundary scaling, by which train step 0 leaves a latent as it is.
+    Source: Luo et al., "Latent Consistency Models" (2023), algorithm 3; diffusers' LCMScheduler with its defaults.
+    """
+    last_step = len(sigmas) - 2
+    for i in trange(len(sigmas) - 1, disable=disable):
+        denoised = _denoise(model, x, sigmas, i, extra_args, callback)
+        scaled_step = train_steps[i] * TIMESTEP_SCALING
+        root = (scaled_step**2 + SIGMA_DATA**2) ** 0.5
+        sample = x / (sigmas[i] ** 2 + 1) ** 0.5  # in the reference's coordinates
+        x = scaled_step / root * denoised + (SIGMA_DATA / root) ** 2 * sample
+        if i < last_step:
+            x = x + sigmas[i + 1] * noise_sampler(sigmas[i], sigmas[i + 1])
+    return x

@@ -1,12 +1,11 @@
 """The sampler bridge over batches: a picture does not depend on what is sampled beside it."""
 
-import importlib
-
 import pytest
 import torch
 from comfyui_kolors.kolors_core.errors import KolorsError
 from reference import LATENT_TOLERANCE, relative_error
 from sampling_runs import DETERMINISTIC, SEED, STOCHASTIC, ours, theirs
+from stock_nodes import stock
 
 pytestmark = pytest.mark.host
 
@@ -16,12 +15,7 @@ ODD = (5, 7)  # latent cells of no multiple of 16 values, which torch draws in a
 
 def node(name: str):
     """A latent node of the host as a function from LATENT to LATENT."""
-    importlib.import_module("comfy_extras.nodes_post_processing")  # first: newer hosts import the two in a circle
-    modules = map(importlib.import_module, ("nodes", "comfy_extras.nodes_latent"))
-    made = next(getattr(module, name) for module in modules if hasattr(module, name))
-    if hasattr(made, "execute"):
-        return lambda *args, **kwargs: made.execute(*args, **kwargs)[0]
-    return lambda *args, **kwargs: getattr(made(), made.FUNCTION)(*args, **kwargs)[0]
+    return lambda *inputs: stock(name)(*inputs)[0]
 
 
 def draw(sampling, model, preset, latent, steps=4, denoise=1.0):

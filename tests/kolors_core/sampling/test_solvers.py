@@ -1,4 +1,6 @@
-"""Our two solvers against diffusers' step functions, with a cheap stand-in for the model."""
+"""Our solvers against diffusers' step functions, with a cheap stand-in for the model."""
+
+from functools import partial
 
 import pytest
 import torch
@@ -49,7 +51,38 @@ def test_equal_to_the_reference(preset, steps, strength):
     )
 
 
-@pytest.mark.parametrize("solver", [samplers.sample_unipc, samplers.sample_deis])
+@pytest.mark.parametrize("timesteps", [[1099, 813, 549, 263], [1099], [999, 500, 1, 0], [0]], ids=str)
+def test_lcm_equals_the_reference(timesteps):
+    """Down to train step 0, where the boundary scaling leaves a latent as it is."""
+    reference = build_scheduler("lcm")
+    reference.set_timesteps(timesteps=timesteps)
+    sigmas = torch.cat([schedule.train_sigmas()[timesteps], torch.zeros(1)])
+    sample = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    x = sample * (sigmas[0] ** 2 + 1) ** 0.5
+    generator = torch.Generator().manual_seed(2)
+    for sigma, timestep in zip(sigmas, reference.timesteps):
+        noise = predict_noise(sample * (sigma**2 + 1) ** 0.5, sigma)
+        sample = reference.step(noise, timestep, sample, generator, return_dict=False)[0]
+    ours, drawn = torch.Generator().manual_seed(2), []
+
+    def draw(sigma, sigma_next):
+        drawn.append((sigma.item(), sigma_next.item()))
+        return torch.randn(1, 4, 8, 8, generator=ours)
+
+    found = samplers.sample_lcm(denoise, x, sigmas, disable=True, train_steps=timesteps, noise_sampler=draw)
+    assert relative_error(found, sample) <= 1e-5
+    assert drawn == list(zip(sigmas[:-2].tolist(), sigmas[1:-1].tolist()))
+    assert torch.equal(ours.get_state(), generator.get_state())
+
+
+def draw_nothing(sigma, sigma_next):
+    return torch.zeros(3, 4, 8, 8)
+
+
+LCM = partial(samplers.sample_lcm, train_steps=[9, 7, 5, 3, 1], noise_sampler=draw_nothing)
+
+
+@pytest.mark.parametrize("solver", [samplers.sample_unipc, samplers.sample_deis, LCM], ids=["unipc", "deis", "lcm"])
 def test_the_host_sees_every_step_and_passes_its_arguments(solver):
     sigmas = schedule.sigmas("unipc", 5)
     sigmas[-1] = 0.03
