@@ -42,7 +42,7 @@ UNETS = {
     "fp8_e4m3fn_fast": 0.9,
     "default": 0.1,
 }
-PRESETS = ("euler", "euler_ancestral", "dpmpp_2m", "dpmpp_2m_karras", "dpmpp_2m_sde_karras", "unipc", "deis")
+PRESETS = ("euler", "euler_ancestral", "dpmpp_2m", "dpmpp_2m_karras", "dpmpp_2m_sde_karras", "unipc", "deis", "lcm")
 CONTROLS = {"ControlNet": "control", "ControlNet of SDXL": "control-sdxl", "Control-LoRA": "control-lora"}
 EXACT = 2e-3  # float32 on both sides, other kernels
 CONTROLLED = 5e-3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from client import KolorsGraph, distance
+from client import KolorsGraph, PromptError, distance
 from comfyui_kolors.kolors_core.sampling.schedule import PRESETS
 from safetensors.torch import load_file, save_file
 
@@ -49,19 +49,91 @@ def test_an_image_taken_from_a_batch_is_drawn_as_in_the_batch(server, preset):
         assert distance(found, whole[index : index + length]) <= 1e-5
 
 
-def test_scheduler_node_feeds_the_stock_custom_sampler(server, reference):
-    """The same sigmas with the host's own noise scaling: near, but not the reference's image."""
-    graph = KolorsGraph()
-    sigmas = graph.add("KolorsScheduler", model=graph.model, scheduler="euler", steps=4, denoise=1.0)
-    samples = graph.add(
+def custom(graph, sigmas, latent=None, noise_seed=1, model=None, sampler="euler"):
+    """SamplerCustomAdvanced in the plain graph; noise_seed: None for DisableNoise."""
+    guider = {"model": model or graph.model, "positive": graph.encode(), "negative": graph.encode(""), "cfg": 5.0}
+    return graph.add(
         "SamplerCustomAdvanced",
-        noise=graph.add("RandomNoise", noise_seed=1),
-        guider=graph.add("CFGGuider", model=graph.model, positive=graph.encode(), negative=graph.encode(""), cfg=5.0),
-        sampler=graph.add("KSamplerSelect", sampler_name="euler"),
+        noise=graph.add("DisableNoise") if noise_seed is None else graph.add("RandomNoise", noise_seed=noise_seed),
+        guider=graph.add("CFGGuider", **guider),
+        sampler=graph.add("KSamplerSelect", sampler_name=sampler),
         sigmas=sigmas,
-        latent_image=graph.empty_latent(),
+        latent_image=latent or graph.empty_latent(),
     )
-    assert 0 < distance(server.latent(graph, samples), reference) < 0.2
+
+
+def schedule(graph, scheduler="euler", steps=4, **changes):
+    """Kolors Scheduler in the plain graph."""
+    inputs = {"model": graph.model, "scheduler": scheduler, "steps": steps, "denoise": 1.0}
+    return graph.add("KolorsScheduler", **inputs | changes)
+
+
+@pytest.mark.parametrize("preset", ["euler", "dpmpp_2m", "dpmpp_2m_karras"])
+def test_scheduler_node_in_the_stock_custom_sampler_gives_the_references_latent(server, preset):
+    """That of Kolors KSampler, also where the schedule starts below the largest sigma."""
+    graph = KolorsGraph()
+    found = server.latent(graph, custom(graph, schedule(graph, preset), sampler=preset.removesuffix("_karras")))
+    assert distance(found, draw(server, sampler=preset)) <= 1e-5
+
+
+@pytest.mark.parametrize("split", [("SplitSigmas", {"step": 3}), ("SplitSigmasDenoise", {"denoise": 0.25})], ids=str)
+def test_a_split_schedule_goes_on_where_it_stopped(server, reference, split):
+    graph = KolorsGraph()
+    node, inputs = split
+    high = graph.add(node, sigmas=schedule(graph), **inputs)
+    first = custom(graph, high)
+    second = custom(graph, high.output(1), first, None)
+    assert distance(server.latent(graph, second), reference) <= 1e-5
+
+
+def test_two_advanced_ksamplers_go_on_where_the_first_stopped(server):
+    graph = KolorsGraph()
+    options = {"steps": 4, "cfg": 5.0, "sampler_name": "euler", "scheduler": "ddim_uniform", "noise_seed": 1}
+    options |= {"model": graph.model, "positive": graph.encode(), "negative": graph.encode("")}
+    first = graph.add(
+        "KSamplerAdvanced", add_noise="enable", start_at_step=0, end_at_step=3, return_with_leftover_noise="enable",
+        latent_image=graph.empty_latent(), **options,
+    )  # fmt: skip
+    second = graph.add(
+        "KSamplerAdvanced", add_noise="disable", start_at_step=3, end_at_step=10000, latent_image=first,
+        return_with_leftover_noise="disable", **options,
+    )  # fmt: skip
+    found = server.latent(graph, second)
+    graph = KolorsGraph()
+    whole = server.latent(graph, graph.sample(steps=4, scheduler="ddim_uniform"))
+    assert distance(found, whole) <= 1e-5
+
+
+def test_train_steps_of_ones_own_are_visited(server, reference):
+    """Those of euler's 4 steps, whatever `steps` says; one that no spacing has gives another latent."""
+    graph = KolorsGraph()
+    found = server.latent(graph, custom(graph, schedule(graph, steps=9, timesteps="826, 551, 276, 1")))
+    assert distance(found, reference) <= 1e-5
+    graph = KolorsGraph()
+    other = server.latent(graph, custom(graph, schedule(graph, steps=9, timesteps="999 551 276 1")))
+    assert distance(other, reference) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"timesteps": "249, 499"}, "The input timesteps is 249, 499. Expected whole numbers that fall"),
+        ({"timesteps": "999", "scheduler": "unipc"}, "unipc takes no timesteps"),
+        ({"scheduler": "lcm", "steps": 60}, "lcm has 1 to 50 steps, not 60."),
+    ],
+)
+def test_a_schedule_that_does_not_exist_is_an_error_in_a_sentence(server, changes, said):
+    graph = KolorsGraph()
+    server.save_latent(graph, custom(graph, schedule(graph, **changes)))
+    with pytest.raises(PromptError) as failure:
+        server.run(graph)
+    assert (failure.value.kind, failure.value.node) == ("KolorsError", "KolorsScheduler")
+    assert str(failure.value).startswith(said)
+
+
+def test_more_steps_than_lcm_has_are_an_error_of_the_sampler(server):
+    with pytest.raises(PromptError, match=r"^lcm has 1 to 50 steps, not 60\. Set steps within that range\.$"):
+        draw(server, sampler="lcm", steps=60)
 
 
 PATCHES = {
@@ -138,6 +210,8 @@ def test_a_few_step_lora_on_sdxls_schedule(server, few_step_lora):
     with_lora, without = draw(server, patch, cfg=1.0), draw(server, cfg=1.0)
     assert with_lora.isfinite().all()
     assert distance(with_lora, without) > 0.01
+    few_steps = draw(server, patch, sampler="lcm", cfg=1.0)
+    assert distance(few_steps, with_lora) > 0.01
     graph = KolorsGraph()
     model = graph.add("ModelSamplingDiscrete", model=patch(graph), sampling="lcm", zsnr=False)
     latent = server.latent(graph, graph.sample(model=model, sampler_name="lcm", scheduler="sgm_uniform", cfg=1.0))
