@@ -7,6 +7,7 @@ from functools import partial
 import comfy.samplers
 import comfy_extras.nodes_custom_sampler
 import torch
+from stock_nodes import sample, stock
 from torch import Tensor
 
 from . import files
@@ -21,6 +22,15 @@ def draw_custom(preset: str) -> Tensor:
     node = comfy_extras.nodes_custom_sampler.SamplerCustom()
     euler = comfy.samplers.sampler_object("euler")
     return node.execute(model, True, 1, CFG, *prompts(), euler, sigmas, empty_latent())[0]["samples"]
+
+
+def draw_split() -> Tensor:
+    """A schedule in two parts, each with the sampler and node of the host."""
+    model = load()
+    sigmas = sampling.build_sigmas(model, "euler", 6, 1.0, "1000, 700, 400, 200, 50")
+    high, low = stock("SplitSigmas")(sigmas, 3)
+    first = sample(model, high, prompts(), empty_latent(2), 1, CFG)
+    return sample(model, low, prompts(), first, None, CFG)["samples"]
 
 
 def draw_masked() -> Tensor:
@@ -44,6 +54,8 @@ CASES |= {
     "KolorsScheduler deis": lambda: draw_custom("deis"),
     "KolorsModelSampling sdxl": lambda: draw_stock(sampling.set_sampling(load(), "sdxl")),
     "KolorsModelSampling sdxl, ours": lambda: draw(sampling.set_sampling(load(), "sdxl"), "dpmpp_2m_karras"),
+    "KolorsModelSampling sdxl, lcm": lambda: draw(sampling.set_sampling(load(), "sdxl"), "lcm", cfg=1.5),
+    "split schedule": draw_split,
     "batch of 3": lambda: draw(load(), latent=empty_latent(3)),
     "odd size": lambda: draw(load(), latent=empty_latent(1, 136, 72)),
     "noise mask": draw_masked,
