@@ -3,6 +3,7 @@
     unet            the Kolors UNet as the host's SDXL model, recognised beside every other model it knows
     unet_inputs     what that UNet cannot take: other channels, and other models' latents and conditioning
     unet_file       from a file to MODEL: detected, compared tensor by tensor, loaded
+    model_sampling  the noise schedules of that UNet, begun and stepped through as the reference does
     checkpoint      from a file that holds several parts to MODEL, CLIP and VAE
     control_net     ControlNets: those of Kolors, and those of SDXL adapted to it
     lora            LoRAs in any key format: renamed, counted, applied

@@ -13,7 +13,7 @@ from ..files.weights import open_weights
 from . import compat
 from .messages import blame_file, log_load
 from .text_encoder.packed import keep_patches
-from .unet_file import check_unet, extract_unet, inconsistent
+from .unet_file import check_unet, extract_unet, give_schedule, inconsistent
 
 
 def load_checkpoint(path: str, **reload_options):
@@ -40,7 +40,7 @@ def load_checkpoint(path: str, **reload_options):
         model, clip, vae, _ = loaded or (None, None, None, None)
         if model is None:  # the host knows no network of such tensors
             raise inconsistent()
-    model.add_callback(CallbacksMP.ON_LOAD, compat.forget_schedule)
+    give_schedule(model)
     if clip is not None:
         clip.patcher.add_callback(CallbacksMP.ON_LOAD, keep_patches)
     for index, part in enumerate((model, clip and clip.patcher, getattr(vae, "patcher", None))):

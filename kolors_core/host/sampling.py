@@ -19,8 +19,9 @@ from ..errors import KolorsError, check_numbers, log, shorten
 from ..sampling import schedule, solvers
 from . import compat
 from .messages import warn_once
+from .model_sampling import KolorsSampling, SDXLSampling, whole_steps
 from .text_encoder.conditioning import is_empty_prompt
-from .unet import KolorsConfig, KolorsSampling, ReferenceNoise
+from .unet import KolorsConfig
 
 #: The solver of each preset: the host's own by name where it has an equal one.
 SOLVERS = {
@@ -121,7 +122,19 @@ def build_sampler(
     if step_noise is not None:
         options["noise_sampler"] = step_noise
     function = comfy.samplers.ksampler(solver).sampler_function if isinstance(solver, str) else solver
+    if schedule.PRESETS[preset].karras:
+        function = at_whole_steps(function)
     return comfy.samplers.KSAMPLER(scale_first_noise(function, from_noise), options)
+
+
+def at_whole_steps(function: Callable) -> Callable:
+    """A solver in whose run the UNet is called at whole train steps."""
+
+    def solve(model, x, sigmas, **options):
+        with whole_steps(model.inner_model.inner_model.model_sampling):  # the guider's model, patched or not
+            return function(model, x, sigmas, **options)
+
+    return solve
 
 
 def scale_first_noise(function: Callable, from_noise: torch.Tensor) -> Callable:
@@ -204,9 +217,3 @@ def set_sampling(model, name: str):
     clone.add_object_patch("model_sampling", sampling)
     clone.add_callback(CallbacksMP.ON_LOAD, keep_table)
     return clone
-
-
-class SDXLSampling(ReferenceNoise, comfy.model_sampling.ModelSamplingDiscrete):
-    """SDXL's own schedule on a Kolors model."""
-
-    sigmas: torch.Tensor

@@ -17,7 +17,6 @@ from typing import Any
 import comfy.conds
 import comfy.model_base
 import comfy.model_management
-import comfy.model_sampling
 import comfy.ops
 import comfy.supported_models
 import torch
@@ -32,6 +31,7 @@ from ..networks.guidance import guidance_embedding
 from ..sampling.schedule import BETA_END, BETA_START, TRAIN_STEPS
 from . import cpu
 from .messages import warn_once
+from .model_sampling import KolorsSampling
 from .text_encoder import load as text_encoder
 from .unet_inputs import check_inputs, check_latent, check_layout
 
@@ -165,40 +165,6 @@ def _project_states(projection, layer, inputs):
     """Hook before a layer of width context_dim: ChatGLM3 states (b, tokens, encoder_hid_dim) are projected first."""
     context, *_ = inputs
     return projection(context) if context.shape[-1] == projection.in_features else None
-
-
-class ReferenceNoise(comfy.model_sampling.EPS):
-    """Epsilon prediction whose runs begin as the reference's do: from noise of sqrt(sigma^2 + 1) over no image.
-
-    So at every first sigma, while the host scales by plain sigma below the largest of its table. Over an image, and
-    within a run, all is the host's.
-    """
-
-    def noise_scaling(self, sigma, noise, latent_image, max_denoise=None):
-        """Noise over a latent (b, ...), scaled by the host's rule where `latent_image` is not zero.
-
-        The host tells `max_denoise` at the start of a run, with a sigma for all images, and in training, with one for
-        each; not where it blends a mask or adds noise between steps.
-        """
-        over_image = super().noise_scaling(sigma, noise, latent_image, bool(max_denoise))
-        if max_denoise is None or sigma.ndim:
-            return over_image
-        is_image = latent_image.flatten(1).any(1).reshape(-1, *[1] * (noise.ndim - 1))
-        return torch.where(is_image, over_image, super().noise_scaling(sigma, noise, latent_image, True))
-
-
-class KolorsSampling(ReferenceNoise, comfy.model_sampling.ModelSamplingDiscrete):
-    """The noise schedule: epsilon prediction over 1100 steps."""
-
-    sigmas: Tensor
-
-    def percent_to_sigma(self, percent):
-        """Sigma at a share of the schedule. The host counts on 1000 steps here, which would cut Kolors' first 9%."""
-        if percent <= 0.0:
-            return 999999999.9
-        if percent >= 1.0:
-            return 0.0
-        return self.sigma(torch.tensor((1.0 - percent) * (self.num_timesteps - 1))).item()
 
 
 class Kolors(comfy.model_base.SDXL):

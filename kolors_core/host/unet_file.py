@@ -7,7 +7,7 @@ import time
 import comfy.model_detection
 import comfy.utils
 import torch
-from comfy.patcher_extension import CallbacksMP
+from comfy.patcher_extension import CallbacksMP, WrappersMP
 from torch import Tensor
 
 from ..errors import BadFile, naming
@@ -18,6 +18,7 @@ from . import compat
 from .expected import expected_tensors
 from .messages import log_load
 from .model_files import where_to_get
+from .model_sampling import round_by_solver
 from .text_encoder.storage import WEIGHT_DTYPES as STORED_DTYPES
 from .unet import KolorsUNet, read_layout
 from .unet_inputs import check_layout
@@ -44,10 +45,16 @@ def load_unet(path: str, weight_dtype: str = "default", **reload_options):
         )
         if model is None:  # the host knows no network of such tensors
             raise inconsistent()
-    model.add_callback(CallbacksMP.ON_LOAD, compat.forget_schedule)
+    give_schedule(model)
     compat.allow_reloading(model, load_unet, path, weight_dtype)
     log_load("UNet", path, model.model.get_dtype(), model.model_size(), started)
     return model
+
+
+def give_schedule(model) -> None:
+    """What a MODEL needs beside its weights to sample as the reference does."""
+    model.add_callback(CallbacksMP.ON_LOAD, compat.forget_schedule)
+    model.add_wrapper(WrappersMP.SAMPLER_SAMPLE, round_by_solver)
 
 
 def model_options(weight_dtype: str) -> dict[str, object]:

@@ -1,6 +1,5 @@
 """Parts of a schedule and schedules of one's own, through the host's nodes, against diffusers' Kolors pipelines."""
 
-import diffusers
 import pytest
 import torch
 from comfyui_kolors.demo.random_models import TINY, random_unet
@@ -162,24 +161,52 @@ def test_train_steps_are_counted_in_the_table_of_the_model(sampling, model):
 # ---- sigmas of one's own
 
 
-class RoundedEuler(diffusers.EulerDiscreteScheduler):
-    """Asks the UNet at whole train steps, as the host does, where EulerDiscrete's lie between them."""
+OWN_SIGMAS = {
+    "normal": lambda model: stock("BasicScheduler")(model, "normal", 10, 1.0),
+    "karras": lambda model: stock("BasicScheduler")(model, "karras", 10, 1.0),
+    "exponential": lambda model: stock("BasicScheduler")(model, "exponential", 10, 1.0),
+    "sgm_uniform": lambda model: stock("BasicScheduler")(model, "sgm_uniform", 10, 1.0),
+    "KarrasScheduler": lambda model: stock("KarrasScheduler")(10, 14.6, 0.03, 7.0),
+    "AlignYourSteps": lambda model: stock("AlignYourStepsScheduler")("SDXL", 10, 1.0),
+    "few": lambda model: (torch.tensor([9.5, 3.0, 0.7, 0.0]),),
+    "to the ends": lambda model: (torch.tensor([29.0, 20.0, 0.05, 0.0292, 0.0]),),
+}
 
-    def _sigma_to_t(self, sigma, log_sigmas):
-        return super()._sigma_to_t(sigma, log_sigmas).round()
+
+@pytest.mark.parametrize("name", OWN_SIGMAS)
+def test_sigmas_of_ones_own_equal_the_reference(model, unet, name):
+    """Whatever the first one is, and between train steps too."""
+    (sigmas,) = OWN_SIGMAS[name](model)
+    found = run(model, sigmas)["samples"] * SCALE
+    assert near(found, theirs(unet, "euler", 10, sigmas=sigmas.tolist()))
 
 
-def test_sigmas_of_the_hosts_nodes_equal_the_reference(model, unet, monkeypatch):
-    """The host's schedules; whatever the first sigma is."""
-    import reference
+def test_a_table_of_train_steps_is_read_backwards(model, sampling):
+    """The host's table and the reference's, whose digits differ, give the whole train steps; beyond them the ends."""
+    table = model.get_model_object("model_sampling")
+    whole = torch.arange(len(table.sigmas)).float()
+    assert torch.equal(table.timestep(table.sigmas), whole)
+    assert torch.equal(table.timestep(sampling.train_table(model)), whole)
+    assert table.timestep(torch.tensor([99.0, 0.001, 0.0])).tolist() == [1099, 0, 0]
+    between = table.timestep(table.sigma(torch.tensor([0.5, 700.25, 1098.75])))
+    assert torch.allclose(between, torch.tensor([0.5, 700.25, 1098.75]), atol=0.01)
 
-    monkeypatch.setitem(reference.SCHEDULERS, "euler", (RoundedEuler, {}))
-    schedules = [stock("BasicScheduler")(model, name, 10, 1.0) for name in ("normal", "karras", "exponential")]
-    schedules += [stock("KarrasScheduler")(10, 14.6, 0.03, 7.0), stock("AlignYourStepsScheduler")("SDXL", 10, 1.0)]
-    schedules += [(torch.tensor([9.5, 3.0, 0.7, 0.0]),)]
-    for (sigmas,) in schedules:
-        found = run(model, sigmas)["samples"] * SCALE
-        assert near(found, theirs(unet, "euler", 10, sigmas=sigmas.tolist())), sigmas
+
+def test_the_solvers_of_karras_presets_are_called_at_whole_train_steps(sampling, model):
+    """As in the reference, which rounds there; the next run is as before, also after one that failed."""
+    steps = []
+
+    def fail(args):
+        steps.append(args["timestep"])
+        raise ZeroDivisionError
+
+    table = model.get_model_object("model_sampling")
+    broken = model.clone()
+    broken.set_model_unet_function_wrapper(lambda apply, args: fail(args))
+    with pytest.raises(ZeroDivisionError):
+        ours(sampling, broken, "dpmpp_2m_karras", 10)
+    assert len(steps) == 1
+    assert table.rounds is False
 
 
 # ---- which noise is scaled

@@ -115,11 +115,20 @@ class Finder:
         used |= {target.id for part in node.body if isinstance(part, ast.Assign) for target in part.targets}
         attributes = (part for part in ast.walk(node) if isinstance(part, ast.Attribute))
         used |= {part.attr for part in attributes if ast.unparse(part.value) in ("self", "super()")}
-        bases = [symbol for base in node.bases if (symbol := self.symbol(base))]
+        bases = list(self.bases(node))
         for name in used:
             owner = next((base for base in (*bases, *IMITATED.get(node.name, ())) if has(base, name)), None)
             if owner and not name.startswith("__"):
                 yield f"{owner}.{name}"
+
+    def bases(self, node: ast.ClassDef) -> Iterator[str]:
+        """The host's classes that a class of ours is made of, by way of others in its file too."""
+        ours = {part.name: part for part in ast.walk(self.tree) if isinstance(part, ast.ClassDef)}
+        for base in node.bases:
+            if symbol := self.symbol(base):
+                yield symbol
+            elif isinstance(base, ast.Name) and base.id in ours:
+                yield from self.bases(ours[base.id])
 
 
 def top(module: str) -> str:
