@@ -3,13 +3,7 @@
 import torch
 
 from ..kolors_core.files.conditioning import load_conditioning, save_conditioning
-from ..kolors_core.host.text_encoder.conditioning import (
-    encode_prompt,
-    find_conditioning,
-    fingerprint,
-    list_conditionings,
-    next_conditioning,
-)
+from ..kolors_core.host.text_encoder.conditioning import FILES, encode_prompt
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16}
 
@@ -129,7 +123,7 @@ class KolorsConditioningSave:
         }
 
     def save(self, conditioning, filename_prefix, precision):
-        path = next_conditioning(filename_prefix)
+        path = FILES.next_path(filename_prefix)
         save_conditioning(path, conditioning, PRECISIONS[precision])
         return {"ui": {"text": [str(path)]}}
 
@@ -158,7 +152,7 @@ class KolorsConditioningLoad:
         return {
             "required": {
                 "conditioning_name": (
-                    list_conditionings(),
+                    FILES.names(),
                     {"tooltip": "A file of Save Kolors Conditioning in the input or the output folder."},
                 ),
             }
@@ -166,7 +160,7 @@ class KolorsConditioningLoad:
 
     @classmethod
     def IS_CHANGED(cls, conditioning_name):
-        return fingerprint(conditioning_name)
+        return FILES.fingerprint(conditioning_name)
 
     def load(self, conditioning_name):
-        return (load_conditioning(find_conditioning(conditioning_name)),)
+        return (load_conditioning(FILES.find(conditioning_name)),)

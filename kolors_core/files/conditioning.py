@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType] - of any PathLike
 from torch import Tensor
 
 from ..errors import KolorsError, locate
 from ..networks.padding import count_equal
+from .safetensors import read_head, write_safetensors
 from .weights import read_state_dict
 
 FORMAT = "kolors-conditioning-1"
@@ -24,7 +24,6 @@ POOLED = "pooled_output"
 OBJECTS = {POOLED, "control", "gligen", "hooks", "mask", "model_conds"}  # what the sampler takes for no plain value
 MAX_ROWS = 1 << 16  # padded ones of an entry; more than any prompt has
 MAX_VALUES = 1 << 28  # the same of all entries, 1 GB
-HEAD_BYTES = 4096  # the metadata comes first in a safetensors header
 Conditioning = list[list[Any]]  # [states (p, rows, hidden), {name: tensor or number or text}] per entry
 
 
@@ -54,13 +53,7 @@ def save_conditioning(path: Path, conditioning: Conditioning, dtype: torch.dtype
         metadata = {"format": FORMAT, "entries": json.dumps(entries)}
     except (TypeError, ValueError) as error:
         raise KolorsError(f"This conditioning holds values that a file cannot keep ({error}).") from error
-    tensors = {key: tensor.to(dtype or tensor.dtype).contiguous().cpu() for key, tensor in tensors.items()}
-    partial = path.with_suffix(".partial")
-    try:
-        save_file(tensors, partial, metadata)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_safetensors(path, {key: tensor.to(dtype or tensor.dtype) for key, tensor in tensors.items()}, metadata)
 
 
 def load_conditioning(path: str | Path) -> Conditioning:
@@ -85,15 +78,9 @@ def load_conditioning(path: str | Path) -> Conditioning:
         raise KolorsError(f"{locate(path)} is a damaged conditioning file. Save it again. ({error!r})") from error
 
 
-def is_conditioning(path: str | Path) -> bool:
+def is_conditioning(path: Path) -> bool:
     """Whether a file begins as `save_conditioning` writes it; only its first bytes are read."""
-    if not Path(path).is_file():  # a pipe would wait for ever
-        return False
-    try:
-        with open(path, "rb") as file:
-            return FORMAT.encode() in file.read(HEAD_BYTES)
-    except OSError:
-        return False
+    return FORMAT.encode() in read_head(path)
 
 
 def _entry(index: int, entry: dict[str, Any], tensors: dict[str, Tensor]) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Map the tensors of a safetensors file without reading one of them.
+"""Map the tensors of a safetensors file without reading one of them; and write one whole or not at all.
 
 The library checks the file. Its own tensors are mapped too, but making one reads its first value, and with it a page of
 every tensor from the disk, spread over the whole file. Source: the format's description in its repository.
@@ -18,11 +18,13 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import BadFile
 
 SAFETENSORS = re.compile(rb".{8}\{", re.DOTALL)  # how such a file begins: the length of the header, then the header
+HEAD_BYTES = 4096  # the metadata comes first in the header
 LENGTH = 8  # bytes at the start of the file that tell the length of the header
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
@@ -96,3 +98,24 @@ def expected_size(path: Path) -> str:
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError):
         return ", with an unreadable header"
     return f"; its header asks for {end:,}" if end != path.stat().st_size else ""
+
+
+def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write a file that appears whole or not at all."""
+    partial = path.with_suffix(".partial")
+    try:
+        save_file({key: tensor.contiguous().cpu() for key, tensor in tensors.items()}, partial, metadata)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_head(path: Path) -> bytes:
+    """The first bytes of a file, which tell its kind; none where it is no file or cannot be read."""
+    if not path.is_file():  # a pipe would wait for ever
+        return b""
+    try:
+        with path.open("rb") as file:
+            return file.read(HEAD_BYTES)
+    except OSError:
+        return b""

@@ -9,6 +9,7 @@
     lora            LoRAs in any key format: renamed, counted, applied
     sampling        the reference's presets as SIGMAS, SAMPLER and a model's choice of noise schedule
     model_files     where the user's files are, and where a missing one can be had
+    saved_files     small files that one node saves in the output folder and another reads
     messages        what the user sees while a node runs and in the log
     replacements    nodes of the older packs for which ComfyUI itself puts one of ours
     compat          every difference between versions of ComfyUI, each with the version it serves

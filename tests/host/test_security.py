@@ -108,12 +108,12 @@ def folders(tmp_path, monkeypatch) -> Path:
 @pytest.mark.parametrize("name", OUTSIDE)
 def test_a_conditioning_is_not_read_from_outside_its_folders(folders, name, mark):
     """A name that another node hands over is not checked against the list, and up to 0.8 the host follows any."""
-    from comfyui_kolors.kolors_core.host.text_encoder import conditioning
+    from comfyui_kolors.kolors_core.host.text_encoder.conditioning import FILES
 
     name = name.format(base=folders) + mark
     with pytest.raises(FileNotFoundError, match="was not found in"):
-        conditioning.find_conditioning(name)
-    assert conditioning.fingerprint(name) == f"{name} missing"
+        FILES.find(name)
+    assert FILES.fingerprint(name) == f"{name} missing"
 
 
 @pytest.mark.parametrize("kind", ["diffusion_models", "text_encoders", "checkpoints", "controlnet", "loras"])
@@ -127,21 +127,21 @@ def test_a_model_is_not_read_from_outside_its_folders(folders, name, kind):
 
 @pytest.mark.parametrize("prefix", ["../saved", "a/../../saved", "../new/saved", "{base}/saved"])
 def test_a_conditioning_is_not_saved_outside_the_output_folder(folders, prefix):
-    from comfyui_kolors.kolors_core.host.text_encoder import conditioning
+    from comfyui_kolors.kolors_core.host.text_encoder.conditioning import FILES
 
     with pytest.raises(Exception, match=r"outside the output folder|leads out of"):
-        conditioning.next_conditioning(prefix.format(base=folders))
+        FILES.next_path(prefix.format(base=folders))
     assert not (folders / "new").exists()
 
 
 def test_files_inside_the_folders_are_found(folders):
     from comfyui_kolors.kolors_core.host import model_files
-    from comfyui_kolors.kolors_core.host.text_encoder import conditioning
+    from comfyui_kolors.kolors_core.host.text_encoder.conditioning import FILES
 
     for kind in ("input/a", "output", "diffusion_models/a"):
         save_conditioning(folders / kind / "x..y.safetensors", [[torch.zeros(1, 2, 4), {}]])
-    assert conditioning.find_conditioning("a/x..y.safetensors") == folders / "input/a/x..y.safetensors"
-    assert conditioning.find_conditioning("x..y.safetensors [output]") == folders / "output/x..y.safetensors"
+    assert FILES.find("a/x..y.safetensors") == folders / "input/a/x..y.safetensors"
+    assert FILES.find("x..y.safetensors [output]") == folders / "output/x..y.safetensors"
     assert Path(model_files.resolve("diffusion_models", "a/x..y.safetensors")).samefile(
         folders / "diffusion_models/a/x..y.safetensors"
     )

@@ -6,7 +6,7 @@ import os
 import pytest
 import torch
 from comfyui_kolors.kolors_core.errors import KolorsError
-from comfyui_kolors.kolors_core.files import conditioning as prompt_file
+from comfyui_kolors.kolors_core.files import safetensors
 from comfyui_kolors.kolors_core.files.conditioning import (
     is_conditioning,
     load_conditioning,
@@ -98,7 +98,7 @@ def test_a_file_that_could_not_be_written_whole_is_not_there(tmp_path, monkeypat
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(prompt_file, "save_file", fill_the_disk)
+    monkeypatch.setattr(safetensors, "save_file", fill_the_disk)
     with pytest.raises(OSError, match="No space left"):
         save_conditioning(tmp_path / "a.safetensors", conditioning())
     assert list(tmp_path.iterdir()) == []
