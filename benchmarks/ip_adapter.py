@@ -12,6 +12,7 @@ from _report import Curve, argument_parser, plot, save, table
 from _sides import MID, Sides, build, check_equal, random_models, random_prompts, sample, sample_reference
 from _timing import compare
 from comfyui_kolors.kolors_core.host.ip_adapter import adapter as ip_adapter
+from comfyui_kolors.kolors_core.host.ip_adapter import image_prompt
 from comfyui_kolors.kolors_core.networks.vision import to_pil
 from image_prompts import TOWER, host_tower, picture, reference_pipeline
 from safetensors.torch import save_file
@@ -31,7 +32,7 @@ def apply_ours(sides: Sides, weights: list, image):
             ip_adapter.apply(
                 models[-1],
                 adapter,
-                ip_adapter.encode_images(adapter, tower, image),
+                ip_adapter.image_tokens(adapter, image_prompt.encode(tower, image)),
                 ip_adapter.Influence(WEIGHT, 0.0, 1.0),
             )
         )

@@ -15,7 +15,7 @@
 #: What each floor may import of the pack beside itself; a name stands for all that is in it.
 FLOORS = {
     "pack": ("nodes", "host"),
-    "nodes": ("host", "files.conditioning"),
+    "nodes": ("host", "files.conditioning", "files.image_prompt"),
     "host": ("migrate.table", "files", "networks", "sampling", "keys", "errors"),
     "migrate": (),
     "files": (

@@ -1,22 +1,33 @@
 """Nodes of the IP-Adapters: an image, or a face, as part of the prompt."""
 
 from ..kolors_core.host import model_files
-from ..kolors_core.host.ip_adapter import adapter, attention, face
+from ..kolors_core.host.ip_adapter import adapter, attention, face, image_prompt
 
 SHARE = {"min": 0.0, "max": 1.0, "step": 0.01, "round": 0.001}
 
 
-def _apply_inputs(weight: float, image: str) -> dict:
-    """The inputs that both Apply nodes have, in the order of the interface."""
+CLIP_VISION = {
+    "clip_vision": (
+        "CLIP_VISION",
+        {"tooltip": "Load CLIP Vision with clip-vit-large-patch14-336, the one that takes 336 pixels."},
+    ),
+}
+IMAGE = "The image, or a batch. It is cropped to a square around its center: keep the subject there."
+NEGATIVE = {
+    "image_negative": (
+        "IMAGE",
+        {"tooltip": "What the result should not look like. Without one, a uniform gray, as in diffusers."},
+    )
+}
+
+
+def apply_inputs(weight: float, images: dict) -> dict:
+    """The inputs that all Apply nodes have, in the order of the interface; `images` are those that give the images."""
     return {
         "required": {
             "model": ("MODEL", {"tooltip": "The Kolors model; the one that comes out is a copy."}),
             "ipadapter": ("KOLORS_IPADAPTER", {"tooltip": "The adapter of Load Kolors IP-Adapter."}),
-            "clip_vision": (
-                "CLIP_VISION",
-                {"tooltip": "Load CLIP Vision with clip-vit-large-patch14-336, the one that takes 336 pixels."},
-            ),
-            "image": ("IMAGE", {"tooltip": image}),
+            **images,
             "weight": (
                 "FLOAT",
                 {
@@ -149,16 +160,8 @@ class KolorsIPAdapterApply:
 
     @classmethod
     def INPUT_TYPES(cls):
-        inputs = _apply_inputs(
-            0.5, "The image, or a batch. It is cropped to a square around its center: keep the subject there."
-        )
-        negative = {
-            "image_negative": (
-                "IMAGE",
-                {"tooltip": "What the result should not look like. Without one, a uniform gray, as in diffusers."},
-            )
-        }
-        inputs["optional"] |= negative | MASK | BATCH
+        inputs = apply_inputs(0.5, CLIP_VISION | {"image": ("IMAGE", {"tooltip": IMAGE})})
+        inputs["optional"] |= NEGATIVE | MASK | BATCH
         return inputs
 
     def apply(
@@ -179,8 +182,8 @@ class KolorsIPAdapterApply:
         influence = adapter.Influence(weight, start_at, end_at, weight_type, attn_mask, one_per_latent)
         if not influence.has_effect:
             return (model,)
-        tokens = adapter.encode_images(ipadapter, clip_vision, image, image_negative)
-        return (adapter.apply(model, ipadapter, tokens, influence),)
+        prompt = image_prompt.encode(clip_vision, image, image_negative)
+        return (adapter.apply_image_prompt(model, ipadapter, prompt, influence),)
 
 
 class KolorsFaceIDApply:
@@ -213,11 +216,16 @@ class KolorsFaceIDApply:
 
     @classmethod
     def INPUT_TYPES(cls):
-        inputs = _apply_inputs(
-            0.8,
-            "A photo, or a batch of photos of the same person; the largest face in each is used. "
-            "With face_embedding: the face itself.",
-        )
+        photo = {
+            "image": (
+                "IMAGE",
+                {
+                    "tooltip": "A photo, or a batch of photos of the same person; the largest face in each is used. "
+                    "With face_embedding: the face itself."
+                },
+            )
+        }
+        inputs = apply_inputs(0.8, CLIP_VISION | photo)
         faces = {
             "face_analysis": (
                 "INSIGHTFACE,FACEANALYSIS",

@@ -18,6 +18,7 @@ import torch
 from comfyui_kolors.demo import random_models as make
 from comfyui_kolors.kolors_core.host import control_net, sampling
 from comfyui_kolors.kolors_core.host.ip_adapter import adapter as ip_adapter
+from comfyui_kolors.kolors_core.host.ip_adapter import image_prompt
 from comfyui_kolors.kolors_core.host.ip_adapter.face import encode_faces
 from comfyui_kolors.kolors_core.host.lora import apply_lora
 from comfyui_kolors.kolors_core.host.text_encoder.conditioning import encode_prompt
@@ -239,8 +240,8 @@ def encoder_lora(models, storage):
 def adapter(models, start=0.0, end=1.0, kind="linear", mask=None, images=1, each=False):
     loaded = models.kept("plus", lambda: ip_adapter.load_ip_adapter(models.tiny_files / "plus.safetensors"))
     pictures = torch.cat([picture(seed=seed + 1) for seed in range(images)])
-    tokens = ip_adapter.encode_images(loaded, models.tower, pictures)
-    return ip_adapter.apply(models.tiny(), loaded, tokens, ip_adapter.Influence(0.8, start, end, kind, mask, each))
+    influence = ip_adapter.Influence(0.8, start, end, kind, mask, each)
+    return ip_adapter.apply_image_prompt(models.tiny(), loaded, image_prompt.encode(models.tower, pictures), influence)
 
 
 def face(models):

@@ -77,6 +77,9 @@ def _load_plain(path: Path) -> dict[str, Tensor]:
         raise BadFile(f"is a damaged torch file. Download it again. ({error})") from error
     if _is_dict(content) and _is_dict(content.get("state_dict")):
         content = content["state_dict"]
+    content = [content] if isinstance(content, Tensor) else content  # an image prompt of IPAdapter_plus
+    if _is_list(content):  # image prompts of diffusers
+        content = {str(number): part for number, part in enumerate(content)}
     tensors = _flatten(content)
     if not tensors:
         raise BadFile("is a torch file without weights. Expected a dictionary of tensors.")
@@ -97,6 +100,10 @@ def _stay(storage: Storage, location: str) -> Storage:
 
 def _is_dict(content: object) -> TypeGuard[dict[Any, Any]]:
     return isinstance(content, dict)
+
+
+def _is_list(content: object) -> TypeGuard[list[Any]]:
+    return isinstance(content, (list, tuple))
 
 
 def _flatten(content: Any) -> dict[str, Tensor]:

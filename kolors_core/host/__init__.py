@@ -25,7 +25,8 @@
         tokenizer_file  where the tokenizer of an encoder is
         conditioning    prompts to CONDITIONING
     ip_adapter/
-        adapter         read, encode images, and add to a clone of the model
+        adapter         read, and add to a clone of the model
+        image_prompt    images to image prompts, which can be combined and kept
         attention       where the UNet's cross attentions are, and what stands beside them
         face            faces for FaceID Plus: found, embedded, cut out
 

@@ -26,9 +26,12 @@ def host():
     import loaders
     from comfyui_kolors.kolors_core.host import control_net, sampling, unet
     from comfyui_kolors.kolors_core.host.ip_adapter import adapter as ip_adapter
+    from comfyui_kolors.kolors_core.host.ip_adapter import image_prompt
 
     unet.register()
-    return SimpleNamespace(control_net=control_net, ip_adapter=ip_adapter, loaders=loaders, sampling=sampling)
+    return SimpleNamespace(
+        control_net=control_net, image_prompt=image_prompt, ip_adapter=ip_adapter, loaders=loaders, sampling=sampling
+    )
 
 
 @pytest.fixture(scope="module")
@@ -136,8 +139,8 @@ def test_beside_an_ip_adapter_equals_the_reference(host, unet, networks, model, 
     weights = random_ip_adapter(TINY, TOWER["hidden_size"])
     save_file(weights, tmp_path / "plus.safetensors")
     adapter = host.ip_adapter.load_ip_adapter(tmp_path / "plus.safetensors")
-    tokens = host.ip_adapter.encode_images(adapter, host_tower(tmp_path), picture())
-    both = host.ip_adapter.apply(model, adapter, tokens, host.ip_adapter.Influence(0.6, 0.0, 1.0))
+    prompt = host.image_prompt.encode(host_tower(tmp_path), picture())
+    both = host.ip_adapter.apply_image_prompt(model, adapter, prompt, host.ip_adapter.Influence(0.6, 0.0, 1.0))
     found = sample(host, both, controlled((canny, hint())))
     expected = theirs(unet, [control(networks[0])], adapter=weights, image=picture(), scale=0.6)
     assert relative_error(found, expected) <= LATENT_TOLERANCE

@@ -37,11 +37,16 @@ def host():
     from comfyui_kolors.kolors_core.host import sampling, unet
     from comfyui_kolors.kolors_core.host.ip_adapter import adapter as ip_adapter
     from comfyui_kolors.kolors_core.host.ip_adapter import attention as image_attention
-    from comfyui_kolors.kolors_core.host.ip_adapter import face
+    from comfyui_kolors.kolors_core.host.ip_adapter import face, image_prompt
 
     unet.register()
     return SimpleNamespace(
-        face=face, image_attention=image_attention, ip_adapter=ip_adapter, loaders=loaders, sampling=sampling
+        face=face,
+        image_attention=image_attention,
+        image_prompt=image_prompt,
+        ip_adapter=ip_adapter,
+        loaders=loaders,
+        sampling=sampling,
     )
 
 
@@ -78,7 +83,7 @@ def adapter(host, folder):
 @pytest.fixture(scope="module")
 def tokens(host, adapter, tower):
     """Tokens of one picture and of the reference's negative."""
-    return host.ip_adapter.encode_images(adapter, tower, picture())
+    return host.ip_adapter.image_tokens(adapter, host.image_prompt.encode(tower, picture()))
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +111,7 @@ def run(host, model, **options):
 @pytest.mark.parametrize(("width", "height"), [(600, 400), (336, 336), (301, 517)])
 def test_image_tokens_equal_the_reference(host, adapter, tower, pipe, width, height):
     image = picture(width, height)
-    found = host.ip_adapter.encode_images(adapter, tower, image)
+    found = host.ip_adapter.image_tokens(adapter, host.image_prompt.encode(tower, image))
     project = pipe.unet.encoder_hid_proj.image_projection_layers[0]
     for tokens, states in zip(found, pipe.encode_image(to_pil(image[0]), "cpu", 1, True)):
         assert relative_error(tokens, project(states)) <= TOLERANCE
@@ -124,7 +129,7 @@ def test_latents_equal_the_reference(host, model, adapter, tokens, pipe, plain, 
 
 def test_two_images_of_one_adapter_equal_the_reference(host, model, adapter, tower, pipe):
     images = [picture(seed=seed) for seed in (1, 2)]
-    tokens = host.ip_adapter.encode_images(adapter, tower, torch.cat(images))
+    tokens = host.ip_adapter.image_tokens(adapter, host.image_prompt.encode(tower, torch.cat(images)))
     found = run(host, apply(host, model, adapter, tokens, 0.8, 0.0, 1.0))
     expected = theirs(pipe, 0.8, ip_adapter_image=[[to_pil(image[0]) for image in images]])
     assert relative_error(found, expected) <= LATENT_TOLERANCE
@@ -134,7 +139,7 @@ def test_two_adapters_equal_the_reference(host, model, folder, unet, tower):
     images, scales = [picture(seed=seed) for seed in (1, 2)], [0.8, 0.4]
     for index in (0, 1):
         adapter = host.ip_adapter.load_ip_adapter(folder / f"plus-{index}.safetensors")
-        tokens = host.ip_adapter.encode_images(adapter, tower, images[index])
+        tokens = host.ip_adapter.image_tokens(adapter, host.image_prompt.encode(tower, images[index]))
         model = apply(host, model, adapter, tokens, scales[index], 0.0, 1.0)
     adapters = [random_ip_adapter(TINY, TOWER["hidden_size"], seed=seed) for seed in (0, 1)]
     pipe = reference_pipeline(unet, adapters)
@@ -268,9 +273,9 @@ def test_a_range_counts_in_its_steps_only(host, model, adapter, tokens, plain):
     seen = []
     applied = apply(host, model, adapter, tokens, 1.0, 0.3, 0.7)
     replaced = applied.model_options["transformer_options"]["patches_replace"]["attn2"]
-    (prompt,) = {patch.prompt for patch in replaced.values()}
-    holds = prompt.sigmas.holds
-    prompt.sigmas.holds = lambda options: seen.append((float(options["sigmas"][0]), holds(options))) or seen[-1][1]
+    (scope,) = {patch.scope for patch in replaced.values()}
+    holds = scope.sigmas.holds
+    scope.sigmas.holds = lambda options: seen.append((float(options["sigmas"][0]), holds(options))) or seen[-1][1]
     found = run(host, applied)
     steps = list(dict.fromkeys(seen))
     sampling = model.get_model_object("model_sampling")
@@ -282,7 +287,7 @@ def test_a_range_counts_in_its_steps_only(host, model, adapter, tokens, plain):
 
 def test_one_image_per_latent(host, model, adapter, tower):
     images = torch.cat([picture(seed=seed) for seed in (1, 2)])
-    both = host.ip_adapter.encode_images(adapter, tower, images)
+    both = host.ip_adapter.image_tokens(adapter, host.image_prompt.encode(tower, images))
     shape = (2, 4, 16, 16)
     found = run(
         host,
@@ -295,7 +300,7 @@ def test_one_image_per_latent(host, model, adapter, tower):
 
 
 def test_a_negative_image_takes_the_place_of_the_references(host, model, adapter, tower, tokens):
-    negative = host.ip_adapter.encode_images(adapter, tower, picture(), picture(seed=9))
+    negative = host.ip_adapter.image_tokens(adapter, host.image_prompt.encode(tower, picture(), picture(seed=9)))
     assert torch.equal(negative[0], tokens[0])
     assert not torch.equal(negative[1], tokens[1])
     found, before = (run(host, apply(host, model, adapter, given, 1.0, 0.0, 1.0)) for given in (negative, tokens))
@@ -338,7 +343,7 @@ def test_the_host_moving_the_model_lets_go_of_copies(host, model, adapter, token
     patches = applied.model_options["transformer_options"]["patches_replace"]["attn2"].values()
     assert all(patch._batches for patch in patches)
     applied.model_patches_to(torch.device("cpu"))
-    assert not any(patch._batches or patch.prompt._masks for patch in patches)
+    assert not any(patch._batches or patch.scope._masks for patch in patches)
 
 
 def test_a_range_is_told_without_reading_a_sigma_of_a_device(host):
@@ -380,7 +385,7 @@ def test_keys_and_values_stay_where_prompts_are_computed_in_turn(host, model, ad
 def test_a_guest_of_any_range_asks_a_device_for_nothing(host):
     """IPAdapter_plus gives each of its 70 attentions a range; reading the sigma for each would wait as often."""
     attention = host.image_attention
-    patch = attention.ImageAttention(attention.ImagePrompt(attention.SigmaRange(1e9, 0.0), None), None, None, None)
+    patch = attention.ImageAttention(attention.Scope(attention.SigmaRange(1e9, 0.0), None), None, None, None)
     patch.add(print, sigma_start=10.0, sigma_end=2.0)
     ((_, settings, sigmas),) = patch.guests
     assert settings == {"sigma_start": 10.0, "sigma_end": 2.0}
@@ -437,17 +442,17 @@ def test_what_a_pack_adds_to_a_clone_stays_there(host, model, adapter, tokens):
 def test_another_unets_adapter_is_named(host, model, tower, tmp_path):
     save_file(random_ip_adapter(Sizes(depth=(1, 3)), TOWER["hidden_size"]), tmp_path / "other.safetensors")
     other = host.ip_adapter.load_ip_adapter(tmp_path / "other.safetensors")
-    tokens = host.ip_adapter.encode_images(other, tower, picture())
+    tokens = host.ip_adapter.image_tokens(other, host.image_prompt.encode(tower, picture()))
     with pytest.raises(KolorsError, match=r"other.safetensors .* UNet with 23 cross attentions .* model has 17"):
         apply(host, model, other, tokens, 1.0, 0.0, 1.0)
     save_file(random_ip_adapter(Sizes(context=256), TOWER["hidden_size"]), tmp_path / "wide.safetensors")
     wide = host.ip_adapter.load_ip_adapter(tmp_path / "wide.safetensors")
-    tokens = host.ip_adapter.encode_images(wide, tower, picture())
+    tokens = host.ip_adapter.image_tokens(wide, host.image_prompt.encode(tower, picture()))
     with pytest.raises(KolorsError, match=r"wide.safetensors .* tokens of width 256; .* reads width 128"):
         apply(host, model, wide, tokens, 1.0, 0.0, 1.0)
     save_file(random_ip_adapter(Sizes(channels=(32, 64, 128)), TOWER["hidden_size"]), tmp_path / "channels.safetensors")
     channels = host.ip_adapter.load_ip_adapter(tmp_path / "channels.safetensors")
-    tokens = host.ip_adapter.encode_images(channels, tower, picture())
+    tokens = host.ip_adapter.image_tokens(channels, host.image_prompt.encode(tower, picture()))
     with pytest.raises(
         KolorsError, match=r"channels.safetensors .*\(widths 64 to 128\).*\(widths 64 to 64\).* belongs to this"
     ):
@@ -479,14 +484,15 @@ def test_an_adapter_without_one_tensor_is_named_incomplete(host, tmp_path, key):
 
 def test_a_tower_of_another_size_is_named(host, adapter, tmp_path):
     with pytest.raises(KolorsError, match=r"takes images of 224 pixels .* expect 336"):
-        host.ip_adapter.encode_images(adapter, host_tower(tmp_path, image_size=224), picture())
+        host.image_prompt.encode(host_tower(tmp_path, image_size=224), picture())
+    wide = host.image_prompt.encode(host_tower(tmp_path, hidden_size=128), picture())
     with pytest.raises(KolorsError, match=r"plus-0.safetensors .* reads CLIP states of width 64; .* have 128"):
-        host.ip_adapter.encode_images(adapter, host_tower(tmp_path, hidden_size=128), picture())
+        host.ip_adapter.image_tokens(adapter, wide)
 
 
 def test_the_wrong_node_for_an_adapter_is_named(host, adapter, face, tower):
     with pytest.raises(KolorsError, match=r"face.bin .* is a FaceID adapter. Use 'Apply Kolors FaceID'"):
-        host.ip_adapter.encode_images(face[0], tower, picture())
+        host.ip_adapter.image_tokens(face[0], host.image_prompt.encode(tower, picture()))
     with pytest.raises(KolorsError, match=r"plus-0.safetensors .* is not a FaceID adapter. Use 'Apply Kolors IP-A"):
         host.face.encode_faces(adapter, tower, (torch.zeros(1, 512), picture()))
 

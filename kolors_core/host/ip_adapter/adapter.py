@@ -1,4 +1,4 @@
-"""IP-Adapters in the host: read, encode images, and add their attention to a clone of the model.
+"""IP-Adapters in the host: read, make tokens of images, and add their attention to a clone of the model.
 
 The adapter itself is needed only when it is applied: keys and values of the image tokens are projected then, once, for
 every cross attention, and sampling only attends to them.
@@ -20,14 +20,14 @@ from torch import Tensor
 
 from ...errors import BadFile, KolorsError, check_numbers, locate, naming
 from ...files.identify import describe
+from ...files.image_prompt import ImagePrompt
 from ...files.ip_adapter_keys import check_family, extract_ip_adapter
 from ...files.weights import check_tensors, open_weights
 from ...networks.ip_adapter import IPAdapter, IPAdapterConfig
-from ...networks.vision import IMAGE_SIZE, pixel_values
 from .. import compat
 from ..cpu import CASTING, linear
 from ..expected import expected_tensors
-from ..messages import count_steps, log_load
+from ..messages import log_load
 from ..model_files import where_to_get
 from ..patched import patched_tensors
 from .attention import (
@@ -35,17 +35,17 @@ from .attention import (
     NEGATIVE,
     AttentionSite,
     ImageAttention,
-    ImagePrompt,
+    Scope,
     SigmaRange,
     find_sites,
     in_adapter_order,
     site_weights,
 )
+from .image_prompt import VISION_ENCODER_HINT
 
 OWN_ATTENTION = "kolors_ip_adapter"  # under which the host keeps our callback
-#: States of the reference's negative image by vision encoder, which never change.
-NEGATIVE_STATES: WeakKeyDictionary = WeakKeyDictionary()
-VISION_ENCODER_HINT = "Load CLIP Vision with clip-vit-large-patch14-336 of Kolors-IP-Adapter-Plus/image_encoder"
+#: Tokens by image prompt and by adapter: another weight encodes nothing again.
+TOKENS: WeakKeyDictionary[ImagePrompt, WeakKeyDictionary[HostIPAdapter, Tensor]] = WeakKeyDictionary()
 
 
 class HostIPAdapter:
@@ -91,43 +91,18 @@ def load_ip_adapter(path: str) -> HostIPAdapter:
     return loaded
 
 
-def vision_states(clip_vision, images: Tensor | None) -> Tensor:
-    """Penultimate hidden states (i, s, width), float32, of images (i, height, width, 3) after the reference's resize.
-
-    Without images: of one that is all zero after the normalisation, the reference's negative image.
-    Raises KolorsError where the vision encoder does not take 336 pixels.
-    """
-    size = getattr(clip_vision, "image_size", None)
-    if size != IMAGE_SIZE:
-        raise KolorsError(
-            f"This CLIP vision model takes images of {size} pixels a side. Kolors' IP-Adapters expect {IMAGE_SIZE}. "
-            f"Use {VISION_ENCODER_HINT}."
-        )
-    if images is None:
-        if clip_vision not in NEGATIVE_STATES:
-            NEGATIVE_STATES[clip_vision] = _run_vision_encoder(clip_vision, torch.zeros(1, 3, size, size))
-        return NEGATIVE_STATES[clip_vision]
-    return _run_vision_encoder(clip_vision, pixel_values(images))
-
-
-def _run_vision_encoder(clip_vision, pixels: Tensor) -> Tensor:
-    comfy.model_management.load_model_gpu(clip_vision.patcher)
-    states = []
-    step = count_steps(len(pixels))
-    for image in pixels:
-        output = clip_vision.model(pixel_values=image[None].to(clip_vision.load_device), intermediate_output=-2)
-        states.append(output[1].float().cpu())
-        step()
-    return torch.cat(states)
-
-
 @torch.no_grad()
-def encode_images(adapter: HostIPAdapter, clip_vision, images: Tensor, negative: Tensor | None = None) -> Tensor:
-    """Image tokens (2, i, t, width), float32: of the images, and of the negative ones, repeated to their number."""
+def image_tokens(adapter: HostIPAdapter, prompt: ImagePrompt) -> Tensor:
+    """Tokens (2, i, t, width), float32, of images and negatives, which are kept as long as adapter and prompt are.
+
+    Raises KolorsError where the adapter is for faces, or reads states of another width.
+    """
     if adapter.config.is_face:
         raise KolorsError(f"{locate(adapter.path)} is a FaceID adapter. Use 'Apply Kolors FaceID' with it.")
-    states = [vision_states(clip_vision, images), vision_states(clip_vision, negative)]
-    return encode_states(adapter, states)
+    kept = TOKENS.setdefault(prompt, WeakKeyDictionary())
+    if adapter not in kept:
+        kept[adapter] = encode_states(adapter, [prompt.images, prompt.negatives])
+    return kept[adapter]
 
 
 def encode_states(adapter: HostIPAdapter, states: list[Tensor], faces: list[Tensor] | None = None) -> Tensor:
@@ -146,8 +121,8 @@ def _check_width(adapter: HostIPAdapter, states: Tensor) -> None:
     found, expected = states.shape[-1], adapter.config.image_width
     if found != expected:
         raise KolorsError(
-            f"{locate(adapter.path)} reads CLIP states of width {expected}; this CLIP vision model's have {found}. "
-            f"Use {VISION_ENCODER_HINT}."
+            f"{locate(adapter.path)} reads CLIP states of width {expected}; those of this image have {found}. Encode "
+            f"it anew, also if it came from a file. Use {VISION_ENCODER_HINT}."
         )
 
 
@@ -173,10 +148,19 @@ class Influence:
         return self.weight != 0 and self.start_at < self.end_at and (self.mask is None or bool(self.mask.any()))
 
 
+def apply_image_prompt(model, adapter: HostIPAdapter, prompt: ImagePrompt, influence: Influence):
+    """A clone of `model` that sees the images of `prompt`, or as `influence` has it, each latent one of them.
+
+    Raises KolorsError where adapter, image prompt and model do not belong together.
+    """
+    return apply(model, adapter, image_tokens(adapter, prompt), influence, prompt.weights)
+
+
 @torch.no_grad()
-def apply(model, adapter: HostIPAdapter, tokens: Tensor, influence: Influence):
+def apply(model, adapter: HostIPAdapter, tokens: Tensor, influence: Influence, weights: Tensor | None = None):
     """A clone of `model` whose cross attentions also attend to image tokens (2, i, t, width).
 
+    weights: (i,), of each image beside the weight of all; 1 if not given.
     Raises KolorsError where the model has other cross attentions than the adapter was made for.
     """
     clone = model.clone()
@@ -185,11 +169,15 @@ def apply(model, adapter: HostIPAdapter, tokens: Tensor, influence: Influence):
     sites = find_sites(model.get_model_object("diffusion_model"))
     _check_sites(adapter, sites)
     module, device = adapter.load()
+    weights = torch.ones(tokens.shape[1]) if weights is None else weights
+    weights = weights[:, None, None].expand(-1, tokens.shape[2], 1)  # (i, t, 1)
     if not influence.one_per_latent:
         tokens = tokens.flatten(1, 2)[:, None]  # (2, i, t, width) -> (2, 1, i * t, width)
+        weights = weights.flatten(0, 1)[None]
+    weights = weights.to(device)
     projection = text_projection(model, device) if adapter.config.is_face else None
     pairs = iter(module.keys_values(tokens.to(device), projection))
-    prompt = _image_prompt(model, influence)
+    scope = _scope(model, influence)
     shares = site_weights(sites, influence.weight_type)
     inner = clone.model_options["transformer_options"].get("patches_replace", {}).get("attn2", {})
     for site in in_adapter_order(sites):
@@ -197,18 +185,19 @@ def apply(model, adapter: HostIPAdapter, tokens: Tensor, influence: Influence):
             key, value = next(pairs)
             if share := shares.get(site):
                 before = inner.get((site.block, site.number, index), inner.get((site.block, site.number)))
-                attention = ImageAttention(prompt, key.cpu(), (value * influence.weight * share).cpu(), before)
+                value = value * influence.weight * share * weights
+                attention = ImageAttention(scope, key.cpu(), value.cpu(), before)
                 clone.set_model_attn2_replace(attention, site.block, site.number, index)
     clone.remove_callbacks_with_key(CallbacksMP.ON_CLONE, OWN_ATTENTION)
     clone.add_callback_with_key(CallbacksMP.ON_CLONE, OWN_ATTENTION, give_clone_its_own_attention)
     return clone
 
 
-def _image_prompt(model, influence: Influence) -> ImagePrompt:
+def _scope(model, influence: Influence) -> Scope:
     sampling = model.get_model_object("model_sampling")
     sigmas = SigmaRange(sampling.percent_to_sigma(influence.start_at), sampling.percent_to_sigma(influence.end_at))
     mask = influence.mask
-    return ImagePrompt(sigmas, mask if mask is None else mask.reshape(-1, *mask.shape[-2:]))
+    return Scope(sigmas, mask if mask is None else mask.reshape(-1, *mask.shape[-2:]))
 
 
 def give_clone_its_own_attention(model, clone) -> None:

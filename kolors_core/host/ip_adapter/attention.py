@@ -120,7 +120,7 @@ def add_where(held: bool | Tensor, add: Callable[[], Tensor], out: Tensor) -> Te
     return out + (add() if held is True else add() * held)
 
 
-class ImagePrompt:
+class Scope:
     """When and where image tokens have an effect, shared by all cross attentions that attend to them."""
 
     def __init__(self, sigmas: SigmaRange, mask: Tensor | None):
@@ -169,9 +169,9 @@ class ImageAttention:
     is shared by all clones of a model and holds no state but copies of its tensors where they are used.
     """
 
-    def __init__(self, prompt: ImagePrompt, key: Tensor, value: Tensor, inner: Callable | None):
+    def __init__(self, scope: Scope, key: Tensor, value: Tensor, inner: Callable | None):
         """key, value: (2, i, t, width), of image and negative; one per latent of a batch, in turn, or one for all."""
-        self.prompt = prompt
+        self.scope = scope
         self.key, self.value = key, value
         self.inner = inner or attend
         self.guests: list[tuple[Callable, dict, SigmaRange]] = []
@@ -180,7 +180,7 @@ class ImageAttention:
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, options: dict) -> Tensor:
         """query (b, cells, width), key and value (b, tokens, width) of the text -> (b, cells, width)."""
         out = self.inner(query, key, value, options)
-        out = add_where(self.prompt.sigmas.holds(options), lambda: self._attend(query, options), out)
+        out = add_where(self.scope.sigmas.holds(options), lambda: self._attend(query, options), out)
         for callback, settings, sigmas in self.guests:
             guest = partial(callback, out, query, key, value, options, **settings)
             out = add_where(sigmas.holds(options), guest, out)
@@ -190,8 +190,8 @@ class ImageAttention:
         """Attention to the image tokens alone."""
         kinds = tuple(options.get("cond_or_uncond") or (IMAGE,))
         image = attend(query, *self._for_batch(query, kinds), options)
-        if self.prompt.mask is not None:
-            image = image * self.prompt.mask_for(query, len(query) // len(kinds), options)
+        if self.scope.mask is not None:
+            image = image * self.scope.mask_for(query, len(query) // len(kinds), options)
         return image
 
     def _for_batch(self, query: Tensor, kinds: tuple[int, ...]) -> tuple[Tensor, Tensor]:
@@ -210,7 +210,7 @@ class ImageAttention:
     def to(self, *args, **kwargs) -> ImageAttention:
         """Called by the host when it moves the model: what was made for sampling is let go."""
         self._batches = {}
-        self.prompt.release()
+        self.scope.release()
         return self
 
     def add(self, callback: Callable, **settings) -> None:
@@ -220,7 +220,7 @@ class ImageAttention:
 
     def __deepcopy__(self, memo) -> ImageAttention:
         """A clone's own list of guests, over the same tensors: hosts up to 0.8 copy a model's options in depth."""
-        copied = ImageAttention(self.prompt, self.key, self.value, self.inner)
+        copied = ImageAttention(self.scope, self.key, self.value, self.inner)
         copied.guests = list(self.guests)
         return copied
 

@@ -18,7 +18,8 @@ from torch import Tensor
 from ...errors import KolorsError, locate
 from ...networks.vision import IMAGE_SIZE, from_pil, to_pil
 from ..messages import count_steps
-from .adapter import HostIPAdapter, encode_states, vision_states
+from .adapter import HostIPAdapter, encode_states
+from .image_prompt import vision_states
 
 MODEL = "antelopev2"
 SOURCE = f"{MODEL}.zip of the releases of deepinsight/insightface"

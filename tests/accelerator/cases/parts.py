@@ -14,7 +14,7 @@ from torch import Tensor
 import nodes
 
 from . import files
-from .pack import conditioning, control_net, face, ip_adapter, loaders, lora, sampling
+from .pack import conditioning, control_net, face, image_prompt, ip_adapter, loaders, lora, sampling
 
 PROMPT = "一只(红苹果:1.3), a red apple on a yellow background"
 MAX_TOKENS = 256
@@ -122,8 +122,8 @@ def half_mask(batch: int = 1) -> Tensor:
 
 def with_picture(model, file=files.ip_adapter, images=None, weight=0.8, start=0.0, end=1.0, **options):
     adapter = ip_adapter.load_ip_adapter(file())
-    tokens = ip_adapter.encode_images(adapter, tower(), picture() if images is None else images)
-    return ip_adapter.apply(model, adapter, tokens, ip_adapter.Influence(weight, start, end, **options))
+    prompt = image_prompt.encode(tower(), picture() if images is None else images)
+    return ip_adapter.apply_image_prompt(model, adapter, prompt, ip_adapter.Influence(weight, start, end, **options))
 
 
 def with_face(model, count: int = 1):
