@@ -18,7 +18,7 @@ pytestmark = pytest.mark.host
 
 TESTS = Path(__file__).parent
 LOADING = ["text_encoder", "packed_encoder", "gguf", "loading", "unet"]
-LOADING += ["control_net", "ip_adapter", "face", "inpainting", "lora", "guidance"]
+LOADING += ["control_net", "ip_adapter", "image_prompt", "face", "inpainting", "lora", "guidance"]
 TOKENIZER = ChatGLM3Tokenizer(random_tokenizer())
 PROMPT = "一只红苹果 a red apple"
 KEY = "transformer.encoder.layers.1.mlp.dense_4h_to_h.weight"  # over 16 KB, below which the host loads at once

@@ -25,7 +25,7 @@ from comfyui_kolors.kolors_core.networks.quantization import quantize
 from control_nets import random_control_lora
 from image_prompts import nested
 from loras import metadata_of, random_pairs, written
-from mutations import to_bytes
+from mutations import to_bytes, torch_bytes
 from torch import Tensor
 
 #: As small as the topology allows: what is damaged does not depend on the size, and a thousand files are read.
@@ -65,12 +65,16 @@ class Readers:
         import loaders
         from comfyui_kolors.kolors_core.host import control_net, lora, unet
         from comfyui_kolors.kolors_core.host.ip_adapter import adapter as ip_adapter
+        from comfyui_kolors.kolors_core.host.ip_adapter import image_prompt
         from safetensors.torch import save_file
 
         unet.register()
         self.loaders, self.adapters, self.control_nets, self.loras = loaders, ip_adapter, control_net, lora
+        self.image_prompts = image_prompt
         save_file(unet_tensors(), folder / "model.safetensors")
         self.model = loaders.load_unet(folder / "model.safetensors")
+        save_file(random_ip_adapter(SIZES, IMAGE_WIDTH, depth=1), folder / "adapter.safetensors")
+        self.plus = ip_adapter.load_ip_adapter(folder / "adapter.safetensors")
         self.prompt = [[torch.randn(1, 20, SIZES.hidden), {"pooled_output": torch.randn(1, SIZES.hidden)}]]
         self.picture = torch.randn(1, 30, IMAGE_WIDTH)
 
@@ -122,6 +126,10 @@ class Readers:
 
         self.sample(self.model, load_conditioning(path))
 
+    def image_prompt(self, path):
+        prompt, influence = self.image_prompts.load(path), self.adapters.Influence(1.0, 0.0, 1.0)
+        self.sample(self.adapters.apply_image_prompt(self.model, self.plus, prompt, influence))
+
     def tokenizer(self, path):
         from comfyui_kolors.kolors_core.networks.tokenizer import ChatGLM3Tokenizer
 
@@ -151,6 +159,12 @@ def conditioning_tensors() -> tuple[Tensors, dict[str, str]]:
     tensors = {"0.states": torch.randn(1, 20, SIZES.hidden), "0.pooled_output": torch.randn(1, SIZES.hidden)}
     entries = json.dumps([{"padding": 237, "extra": {"width": 64, "height": 64}}])
     return tensors, {"format": FORMAT, "entries": entries}
+
+
+def image_prompt_tensors() -> tuple[Tensors, dict[str, str]]:
+    from comfyui_kolors.kolors_core.files.image_prompt import EMBEDS, FORMAT, STATES
+
+    return {EMBEDS: torch.randn(2, 1, STATES, IMAGE_WIDTH)}, {"format": FORMAT, "weights": "[0.5]"}
 
 
 def sharded(encoder: Tensors, suffix: str, index: str) -> tuple[str, dict[str, bytes]]:
@@ -194,6 +208,7 @@ def good_files() -> list[Good]:
     no_tokenizer = without_tokenizer({k: t for k, t in encoder.items() if not k.startswith("rotary")})
     beside = {"config.json": config["config"].encode(), "tokenizer.model": TOKENIZER}
     conditioning, entries = conditioning_tensors()
+    image_prompt, weights = image_prompt_tensors()
     goods = [
         Good("unet in diffusers layout", unet, Readers.unet),
         Good("unet in fp16", half, Readers.unet),
@@ -224,6 +239,10 @@ def good_files() -> list[Good]:
              beside={"adapter_config.json": json.dumps({"r": 4, "lora_alpha": 8}).encode()}),
         Good("lora of kohya", kohya_lora, Readers.lora, ".ckpt"),
         Good("conditioning", conditioning, Readers.conditioning, metadata=entries),
+        Good("image prompt", image_prompt, Readers.image_prompt, metadata=weights),
+        Good("image prompt as a pickle", image_prompt, Readers.image_prompt, ".ipadpt"),
+        Good("image prompt of diffusers", {}, Readers.image_prompt, ".ipadpt",
+             data=torch_bytes([*image_prompt.values()])),
         Good("tokenizer", {}, Readers.tokenizer, ".model", data=TOKENIZER),
     ]  # fmt: skip
     for suffix, index in ((".safetensors", "model.safetensors.index.json"), (".bin", "pytorch_model.bin.index.json")):

@@ -29,7 +29,7 @@ LOADED = "loaded"
 EXPECTED = (LOADED, "KolorsError", "FileNotFoundError")
 MAX_SECONDS = 30
 NAMES = ("model{}", "model with spaces {}", "可图模型{}", "🍎 {}", "model.v1.2{}", "-model{}", "%model{}", "model'\"{}")
-PICKLES = (".bin", ".ckpt")
+PICKLES = (".bin", ".ckpt", ".ipadpt")
 
 
 @dataclass(frozen=True)

@@ -154,6 +154,7 @@ def strange_metadata(header, name, random):
     header["__metadata__"] = random.choice(
         [{"config": text} for text in configs]
         + [{"format": "kolors-conditioning-1", "entries": text} for text in entries]
+        + [{"format": "kolors-image-prompt-1", "weights": text} for text in (deep, "[", "[1, 2]", "[NaN]", '["x"]')]
         + [{"lora_adapter_metadata": text} for text in (deep, '{"unet.lora_alpha": "x"}', "[]", '{"unet.r": 0}')]
         + [{"format": "x"}, {"a": 1}, [], None, "x", {"🍎": "模型"}]
     )

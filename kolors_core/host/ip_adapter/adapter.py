@@ -95,13 +95,19 @@ def load_ip_adapter(path: str) -> HostIPAdapter:
 def image_tokens(adapter: HostIPAdapter, prompt: ImagePrompt) -> Tensor:
     """Tokens (2, i, t, width), float32, of images and negatives, which are kept as long as adapter and prompt are.
 
-    Raises KolorsError where the adapter is for faces, or reads states of another width.
+    Raises KolorsError where the adapter is for faces or reads states of another width, or no numbers come out.
     """
     if adapter.config.is_face:
         raise KolorsError(f"{locate(adapter.path)} is a FaceID adapter. Use 'Apply Kolors FaceID' with it.")
     kept = TOKENS.setdefault(prompt, WeakKeyDictionary())
     if adapter not in kept:
-        kept[adapter] = encode_states(adapter, [prompt.images, prompt.negatives])
+        tokens = encode_states(adapter, [prompt.images, prompt.negatives])
+        if not tokens.isfinite().all():
+            raise KolorsError(
+                "The image prompt gives image tokens that are not finite, which would make the image black. Encode "
+                f"the image again, or {locate(adapter.path)} is damaged: download it again."
+            )
+        kept[adapter] = tokens
     return kept[adapter]
 
 

@@ -90,9 +90,11 @@ def combine(first: ImagePrompt, second: ImagePrompt, method: str, weight_1: floa
     sides = [(prompt, weight) for prompt, weight in ((first, weight_1), (second, weight_2)) if weight != 0]
     if not sides:
         raise KolorsError("Both weights are 0, so no image is left. Set one of them to another number.")
+    if len(sides) == 1:
+        return _weigh(*sides[0], method)
     if method == "concat":
         return _concatenate(sides)
-    if method == "average" and sum(weight for _, weight in sides) == 0:
+    if method == "average" and weight_1 + weight_2 == 0:
         raise KolorsError(
             f"The weights {weight_1:g} and {weight_2:g} add up to 0, which an average cannot be divided by. "
             "Set them to others, or use the method difference."
@@ -109,10 +111,19 @@ def _check_states(first: ImagePrompt, second: ImagePrompt) -> None:
         )
 
 
+def _weigh(prompt: ImagePrompt, weight: float, method: str) -> ImagePrompt:
+    """What is left where the other has no weight."""
+    if method == "average":
+        return prompt
+    if method == "concat":
+        return replace(prompt, weights=weight * prompt.weights)
+    return replace(prompt, images=weight * prompt.images)
+
+
 def _concatenate(sides: list[tuple[ImagePrompt, float]]) -> ImagePrompt:
     prompts = [prompt for prompt, _ in sides]
     negatives = prompts[0].negatives
-    if len(prompts) > 1 and not (len(negatives) == 1 and torch.equal(negatives, prompts[1].negatives)):
+    if len(negatives) > 1 or not torch.equal(negatives, prompts[1].negatives):
         negatives = torch.cat([prompt.negative_of_each for prompt in prompts])
     images = torch.cat([prompt.images for prompt in prompts])
     return ImagePrompt(images, negatives, torch.cat([weight * prompt.weights for prompt, weight in sides]))

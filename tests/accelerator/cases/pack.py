@@ -3,6 +3,7 @@
 import loaders
 from comfyui_kolors.demo import random_models
 from comfyui_kolors.kolors_core.files.conditioning import load_conditioning, save_conditioning
+from comfyui_kolors.kolors_core.files.image_prompt import save_image_prompt
 from comfyui_kolors.kolors_core.host import control_net, lora, sampling, unet
 from comfyui_kolors.kolors_core.host.ip_adapter import adapter as ip_adapter
 from comfyui_kolors.kolors_core.host.ip_adapter import face, image_prompt
@@ -20,6 +21,7 @@ __all__ = [
     "random_models",
     "sampling",
     "save_conditioning",
+    "save_image_prompt",
     "unet",
 ]
 
