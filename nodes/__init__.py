@@ -1,6 +1,13 @@
 """The nodes by ID. The IDs and input names are the public interface: saved workflows depend on them."""
 
 from .control_net import KolorsControlNetLoader
+from .image_prompt import (
+    KolorsImagePromptApply,
+    KolorsImagePromptCombine,
+    KolorsImagePromptEncode,
+    KolorsImagePromptLoad,
+    KolorsImagePromptSave,
+)
 from .ip_adapter import KolorsFaceIDApply, KolorsIPAdapterApply, KolorsIPAdapterLoader
 from .loaders import KolorsChatGLM3Loader, KolorsCheckpointLoader, KolorsUNETLoader
 from .lora import KolorsLoraLoader
@@ -23,6 +30,11 @@ NODE_CLASS_MAPPINGS = {
         KolorsControlNetLoader,
         KolorsIPAdapterLoader,
         KolorsIPAdapterApply,
+        KolorsImagePromptEncode,
+        KolorsImagePromptCombine,
+        KolorsImagePromptSave,
+        KolorsImagePromptLoad,
+        KolorsImagePromptApply,
         KolorsFaceIDApply,
     )
 }

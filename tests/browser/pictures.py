@@ -35,12 +35,23 @@ BESIDE = {
     "KolorsLoraLoader": ({"model": ("KolorsUNETLoader", 0)}, {0: ("KSampler", "model")}),
     "KolorsControlNetLoader": ({}, {0: ("ControlNetApplyAdvanced", "control_net")}),
     "KolorsIPAdapterLoader": ({}, {0: ("KolorsIPAdapterApply", "ipadapter")}),
+    "KolorsImagePromptCombine": ({"image_prompt_1": ("KolorsImagePromptEncode", 0),
+                                  "image_prompt_2": ("KolorsImagePromptEncode", 0)},
+                                 {0: ("KolorsImagePromptApply", "image_prompt")}),
+    "KolorsImagePromptSave": ({"image_prompt": ("KolorsImagePromptEncode", 0)}, {}),
+    "KolorsImagePromptLoad": ({}, {0: ("KolorsImagePromptApply", "image_prompt")}),
+    "KolorsImagePromptApply": ({"model": ("KolorsUNETLoader", 0), "ipadapter": ("KolorsIPAdapterLoader", 0),
+                                "image_prompt": ("KolorsImagePromptLoad", 0)},
+                               {0: ("KSampler", "model")}),
+    # those with an image last: the front end may show it in the next graph, on the node of the same number
     "KolorsIPAdapterApply": ({"model": ("KolorsUNETLoader", 0), "ipadapter": ("KolorsIPAdapterLoader", 0),
                               "clip_vision": ("CLIPVisionLoader", 0), "image": ("LoadImage", 0)},
                              {0: ("KSampler", "model")}),
     "KolorsFaceIDApply": ({"model": ("KolorsUNETLoader", 0), "ipadapter": ("KolorsIPAdapterLoader", 0),
                            "clip_vision": ("CLIPVisionLoader", 0), "image": ("LoadImage", 0)},
                           {0: ("KSampler", "model")}),
+    "KolorsImagePromptEncode": ({"clip_vision": ("CLIPVisionLoader", 0), "image": ("LoadImage", 0)},
+                                {0: ("KolorsImagePromptApply", "image_prompt")}),
 }  # fmt: skip
 
 # Columns from left to right; a source that has the node's main file is shown with the name of the published one.
@@ -102,7 +113,8 @@ def picture(canvas, hidden: list[str], scale: float) -> Image.Image:
 def test_write_help_pictures(canvas, locale):
     canvas.page.set_viewport_size({"width": 1800, "height": 1300})
     canvas.open(locale, **{"Comfy.Graph.CanvasInfo": False})
-    files = sorted((name for _, name in tiny_models.requested()), key=lambda name: "Inpainting" in name)
+    names = (name for _, name in tiny_models.requested())
+    files = sorted(names, key=lambda name: "Inpainting" in name or "faceid" in name)
     folder = ROOT / "web/docs/images"
     folder.mkdir(exist_ok=True)
     for node, (before, behind) in BESIDE.items():

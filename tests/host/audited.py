@@ -87,8 +87,12 @@ def main(base: Path) -> None:
         run("KolorsKSampler", model, 1, 2, 5.0, "euler", positive, negative, latent, 1.0)
         stage = "save"
         run("KolorsConditioningSave", positive, "conditioning/saved", "fp32")
-        stage = "load conditioning"
+        image_prompt = sys.modules["pack.kolors_core.files.image_prompt"]
+        prompt = image_prompt.ImagePrompt.of(torch.ones(1, 577, 64), torch.zeros(1, 577, 64))
+        run("KolorsImagePromptSave", prompt, "image_prompts/saved", "fp16")
+        stage = "load what was saved"
         run("KolorsConditioningLoad", "conditioning/saved_00001_.safetensors [output]")
+        run("KolorsImagePromptLoad", "image_prompts/saved_00001_.safetensors [output]")
     stage = "forbidden"
     with socket.socket() as client:
         client.connect_ex(("127.0.0.1", 9))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -20,7 +21,7 @@ from safetensors.torch import load_file, save_file
 
 pytestmark = pytest.mark.host
 
-SAVED = "output/conditioning/saved_00001_.safetensors"
+SAVED = [f"output/{kind}/saved_00001_.safetensors" for kind in ("conditioning", "image_prompts")]
 
 
 @pytest.fixture(scope="module")
@@ -56,15 +57,16 @@ def audit(base) -> dict[str, list[str]]:
     return json.loads(done.stdout.splitlines()[-1]) | {"files": left}
 
 
-@pytest.mark.parametrize("stage", ["import", "load", "draw", "load conditioning"])
+@pytest.mark.parametrize("stage", ["import", "load", "draw", "load what was saved"])
 def test_no_network_no_programs_no_code_of_files_and_no_writes(audit, stage):
     assert audit.get(stage, []) == []
 
 
-def test_the_one_thing_that_is_written_lies_in_the_output_folder(audit):
-    assert audit["files"] == ["forbidden", SAVED]
+def test_what_is_written_lies_in_the_output_folder(audit):
+    assert audit["files"] == ["forbidden", *SAVED]
     assert {event.split()[0] for event in audit["save"]} <= {"os.mkdir", "os.rename", "os.remove"}
-    assert [event for event in audit["save"] if "output/conditioning" not in event.replace("\\", "/")] == []
+    places = "output/conditioning", "output/image_prompts"
+    assert [event for event in audit["save"] if not any(place in event.replace("\\", "/") for place in places)] == []
 
 
 def test_what_is_forbidden_is_noticed(audit):
@@ -104,16 +106,20 @@ def folders(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture(params=["text_encoder.conditioning", "ip_adapter.image_prompt"])
+def files(request):
+    """A kind of file that nodes of the pack save and load."""
+    return importlib.import_module(f"comfyui_kolors.kolors_core.host.{request.param}").FILES
+
+
 @pytest.mark.parametrize("mark", ["", " [input]", " [output]"])
 @pytest.mark.parametrize("name", OUTSIDE)
-def test_a_conditioning_is_not_read_from_outside_its_folders(folders, name, mark):
+def test_a_saved_file_is_not_read_from_outside_its_folders(folders, files, name, mark):
     """A name that another node hands over is not checked against the list, and up to 0.8 the host follows any."""
-    from comfyui_kolors.kolors_core.host.text_encoder.conditioning import FILES
-
     name = name.format(base=folders) + mark
-    with pytest.raises(FileNotFoundError, match="was not found in"):
-        FILES.find(name)
-    assert FILES.fingerprint(name) == f"{name} missing"
+    with pytest.raises(FileNotFoundError, match=rf"was not found in .* Save one with '{files.saver}'"):
+        files.find(name)
+    assert files.fingerprint(name) == f"{name} missing"
 
 
 @pytest.mark.parametrize("kind", ["diffusion_models", "text_encoders", "checkpoints", "controlnet", "loras"])
@@ -126,22 +132,19 @@ def test_a_model_is_not_read_from_outside_its_folders(folders, name, kind):
 
 
 @pytest.mark.parametrize("prefix", ["../saved", "a/../../saved", "../new/saved", "{base}/saved"])
-def test_a_conditioning_is_not_saved_outside_the_output_folder(folders, prefix):
-    from comfyui_kolors.kolors_core.host.text_encoder.conditioning import FILES
-
+def test_nothing_is_saved_outside_the_output_folder(folders, files, prefix):
     with pytest.raises(Exception, match=r"outside the output folder|leads out of"):
-        FILES.next_path(prefix.format(base=folders))
+        files.next_path(prefix.format(base=folders))
     assert not (folders / "new").exists()
 
 
-def test_files_inside_the_folders_are_found(folders):
+def test_files_inside_the_folders_are_found(folders, files):
     from comfyui_kolors.kolors_core.host import model_files
-    from comfyui_kolors.kolors_core.host.text_encoder.conditioning import FILES
 
     for kind in ("input/a", "output", "diffusion_models/a"):
         save_conditioning(folders / kind / "x..y.safetensors", [[torch.zeros(1, 2, 4), {}]])
-    assert FILES.find("a/x..y.safetensors") == folders / "input/a/x..y.safetensors"
-    assert FILES.find("x..y.safetensors [output]") == folders / "output/x..y.safetensors"
+    assert files.find("a/x..y.safetensors") == folders / "input/a/x..y.safetensors"
+    assert files.find("x..y.safetensors [output]") == folders / "output/x..y.safetensors"
     assert Path(model_files.resolve("diffusion_models", "a/x..y.safetensors")).samefile(
         folders / "diffusion_models/a/x..y.safetensors"
     )

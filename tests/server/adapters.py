@@ -46,6 +46,21 @@ class PictureGraph(KolorsGraph):
         }
         return self.add(node, **inputs | changes)
 
+    def encode_image(self, name: str = "apple", **changes) -> Link:
+        """An image prompt."""
+        return self.add("KolorsImagePromptEncode", clip_vision=self.tower, image=self.picture(name), **changes)
+
+    def apply_prompt(self, image_prompt: Link, **changes) -> Link:
+        inputs = {
+            "model": self.model,
+            "ipadapter": self.add("KolorsIPAdapterLoader", ipadapter_name=PLUS),
+            "image_prompt": image_prompt,
+            "weight": 0.8,
+            "start_at": 0.0,
+            "end_at": 1.0,
+        }
+        return self.add("KolorsImagePromptApply", **inputs | changes)
+
     def apply_face(self, adapter: str = FACE, **changes) -> Link:
         return self.apply(adapter, "KolorsFaceIDApply", **changes)
 
