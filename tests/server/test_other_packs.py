@@ -234,3 +234,23 @@ def test_both_packs_give_the_same_face(server, plain):
     found, expected = (draw(server, apply) for apply in (BothGraph.our_face, BothGraph.their_face))
     assert distance(found, expected) <= ROUNDING
     assert distance(found, plain) > 0.01
+
+
+def test_an_image_that_they_saved_is_applied_by_ours(server):
+    """Their file has no negative, which our loader makes; of a picture that neither resizes, the states are equal."""
+    graph = BothGraph()
+    loaded = graph.add("IPAdapterModelLoader", ipadapter_file=PLUS)
+    inputs = {"ipadapter": loaded, "image": graph.picture("square"), "weight": 1.0, "clip_vision": graph.tower}
+    encoded = graph.add("IPAdapterEncoder", **inputs)
+    graph.add("IPAdapterSaveEmbeds", embeds=encoded, filename_prefix="IP_embeds")
+    server.run(graph)
+    (file,) = (server.base / "output").glob("IP_embeds_*.ipadpt")
+
+    def apply(graph):
+        name = f"{file.name} [output]"
+        prompt = graph.add("KolorsImagePromptLoad", image_prompt_name=name, clip_vision=graph.tower)
+        adapter = graph.add("KolorsIPAdapterLoader", ipadapter_name=PLUS)
+        inputs = {"model": graph.model, "weight": 1.0, "start_at": 0.0, "end_at": 1.0}
+        return graph.add("KolorsImagePromptApply", ipadapter=adapter, image_prompt=prompt, **inputs)
+
+    assert distance(draw(server, apply), draw(server, lambda graph: graph.ours(negative=None))) <= ROUNDING
