@@ -8,7 +8,7 @@ from adapters import FACE, PictureGraph, draw
 from client import distance
 from PIL import Image
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.usefixtures("styled")]
 
 
 def test_a_ready_embedding_gives_its_face(server, plain):
