@@ -1,13 +1,10 @@
 """Nodes of image prompts as values: encoded once, combined, kept in files, and applied in many ways."""
 
-import torch
-
 from ..kolors_core.files.image_prompt import save_image_prompt
 from ..kolors_core.host.ip_adapter import adapter
 from ..kolors_core.host.ip_adapter.image_prompt import FILES, METHODS, combine, encode, load
 from .ip_adapter import BATCH, CLIP_VISION, IMAGE, MASK, NEGATIVE, apply_inputs
-
-PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16}
+from .prompt import PRECISIONS
 
 
 def _weight(of: str) -> tuple:
