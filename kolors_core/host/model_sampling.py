@@ -14,7 +14,7 @@ from torch import Tensor
 
 #: Solvers, by the beginning of their names in the host, whose schedulers in the reference call the UNet at whole steps.
 ROUNDING_SOLVERS = ("sample_dpmpp", "sample_unipc", "sample_deis")
-SAME_STEP = 0.01  # of a train step; the digits of the reference's table and the host's are up to 0.006 apart
+SAME_SIGMA = 2e-5  # relative; the reference's table and the host's are up to 1.3e-5 apart
 
 
 class ReferenceSampling(comfy.model_sampling.ModelSamplingDiscrete, comfy.model_sampling.EPS):
@@ -50,7 +50,7 @@ class ReferenceSampling(comfy.model_sampling.ModelSamplingDiscrete, comfy.model_
         away = sigma.to(here.device).log() - self.log_sigmas[here]
         other = (here + away.sign().long()).clamp(0, len(self.log_sigmas) - 1)
         share = away / (self.log_sigmas[other] - self.log_sigmas[here]).abs()
-        share = torch.where((other == here) | (share.abs() < SAME_STEP), 0.0, share)  # also beyond either end
+        share = torch.where((other == here) | (away.abs() < SAME_SIGMA), 0.0, share)  # also beyond either end
         return nearest + share.to(nearest.device)
 
 

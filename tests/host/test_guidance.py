@@ -48,6 +48,13 @@ def calls(guided, monkeypatch):
     return seen
 
 
+def generators(sampling, preset):
+    """One for the batch, or for each image where a preset adds noise in its steps."""
+    seeds = [sampling.image_seed(SEED, index) for index in range(SHAPE[0])]
+    made = [torch.Generator().manual_seed(seed) for seed in seeds]
+    return made if preset in sampling.STOCHASTIC else made[0]
+
+
 def load(state_dict, path):
     import loaders
 
@@ -82,18 +89,21 @@ def test_the_embedding_is_the_references(guidance, width):
 
 
 @pytest.mark.parametrize("guidance", [1.0, 4.0, 8.5])
-@pytest.mark.parametrize("preset", ["euler", "dpmpp_2m"])
-def test_cfg_is_the_guidance_in_one_call_a_step(sampling, guided, guided_unet, calls, guidance, preset):
-    found = ours(sampling, guided, preset, 4, guidance, SHAPE)
-    assert calls == [2] * 4
-    assert relative_error(found, theirs(guided_unet, preset, 4, guidance, SHAPE)) <= TOLERANCE
-
-
-def test_image_to_image(sampling, guided, guided_unet):
-    image = torch.randn(SHAPE, generator=torch.Generator().manual_seed(5))
-    found = ours(sampling, guided, "euler", 10, 4.0, SHAPE, denoise=0.6, image=image)
-    expected = theirs(guided_unet, "euler", 10, 4.0, SHAPE, denoise=0.6, image=image)
+@pytest.mark.parametrize(("preset", "steps"), [("lcm", 4), ("lcm", 8), ("euler", 4), ("dpmpp_2m", 4)])
+def test_cfg_is_the_guidance_in_one_call_a_step(sampling, guided, guided_unet, calls, guidance, preset, steps):
+    found = ours(sampling, guided, preset, steps, guidance, SHAPE)
+    assert calls == [2] * steps
+    expected = theirs(guided_unet, preset, steps, guidance, SHAPE, generator=generators(sampling, preset))
     assert relative_error(found, expected) <= TOLERANCE
+
+
+@pytest.mark.parametrize("guidance", [1.0, 4.0, 8.5])
+@pytest.mark.parametrize("preset", ["lcm", "euler"])
+def test_image_to_image(sampling, guided, guided_unet, guidance, preset):
+    image = torch.randn(SHAPE, generator=torch.Generator().manual_seed(5))
+    found = ours(sampling, guided, preset, 8, guidance, SHAPE, denoise=0.6, image=image)
+    options = {"denoise": 0.6, "image": image, "generator": generators(sampling, preset)}
+    assert relative_error(found, theirs(guided_unet, preset, 8, guidance, SHAPE, **options)) <= TOLERANCE
 
 
 # ---- the host's own samplers ----------------------------------------------------------------------------------------
