@@ -11,6 +11,9 @@ import io
 
 import pytest
 import tiny_models
+import torch
+from comfyui_kolors.kolors_core.files.conditioning import save_conditioning
+from comfyui_kolors.kolors_core.files.image_prompt import ImagePrompt, save_image_prompt
 from PIL import Image, ImageOps
 
 pytestmark = [pytest.mark.host, pytest.mark.browser]
@@ -109,8 +112,21 @@ def picture(canvas, hidden: list[str], scale: float) -> Image.Image:
     return image
 
 
+@pytest.fixture
+def saved(server):
+    """A file of each kind that a node saves and another lists."""
+    prompt = ImagePrompt.of(torch.zeros(1, 577, 1), torch.zeros(1, 577, 1))
+    for name, save, value in (
+        ("conditioning/kolors", save_conditioning, [[torch.zeros(1, 2, 1), {}]]),
+        ("image_prompts/kolors", save_image_prompt, prompt),
+    ):
+        path = server.base / "output" / f"{name}_00001_.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save(path, value)
+
+
 @pytest.mark.parametrize("locale", ["en", "zh"])
-def test_write_help_pictures(canvas, locale):
+def test_write_help_pictures(canvas, saved, locale):
     canvas.page.set_viewport_size({"width": 1800, "height": 1300})
     canvas.open(locale, **{"Comfy.Graph.CanvasInfo": False})
     names = (name for _, name in tiny_models.requested())
