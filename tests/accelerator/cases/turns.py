@@ -45,7 +45,8 @@ def interrupted() -> Tensor:
 
 
 def interrupt_at_second_step(model) -> None:
-    sampler = sampling.build_sampler("unipc", 6, torch.tensor(True))
+    sigmas = sampling.build_sigmas(model, "unipc", 6, 1.0)
+    sampler = sampling.build_sampler(model, "unipc", 6, sigmas, torch.tensor(True))
     solve, steps = sampler.sampler_function, []
 
     def solve_until_interrupted(model, x, sigmas, **options):
@@ -58,7 +59,7 @@ def interrupt_at_second_step(model) -> None:
 
     sampler.sampler_function = solve_until_interrupted
     latent = empty_latent()["samples"]
-    noise, sigmas = comfy.sample.prepare_noise(latent, 1), sampling.build_sigmas(model, "unipc", 6, 1.0)
+    noise = comfy.sample.prepare_noise(latent, 1)
     try:
         comfy.sample.sample_custom(model, noise, CFG, sampler, sigmas, *prompts(), latent, disable_pbar=True)
     except comfy.model_management.InterruptProcessingException:
