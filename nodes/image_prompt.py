@@ -4,7 +4,7 @@ from ..kolors_core.files.image_prompt import save_image_prompt
 from ..kolors_core.host.ip_adapter import adapter
 from ..kolors_core.host.ip_adapter.image_prompt import FILES, METHODS, combine, encode, load
 from .ip_adapter import BATCH, CLIP_VISION, IMAGE, MASK, NEGATIVE, apply_inputs
-from .prompt import PRECISIONS
+from .prompt import PRECISIONS, saved_as
 
 
 def _weight(of: str) -> tuple:
@@ -119,21 +119,7 @@ class KolorsImagePromptSave:
         return {
             "required": {
                 "image_prompt": ("KOLORS_IMAGE_PROMPT", {"tooltip": "The encoded image, or a combination of several."}),
-                "filename_prefix": (
-                    "STRING",
-                    {
-                        "default": FILES.example,
-                        "tooltip": "Folder and name in the output folder; a number is added. An image takes 4.7 MB "
-                        "in fp32.",
-                    },
-                ),
-                "precision": (
-                    list(PRECISIONS),
-                    {
-                        "default": "fp32",
-                        "tooltip": "fp32 gives the very same result; fp16 makes the file half as large.",
-                    },
-                ),
+                **saved_as(FILES.example, "An image takes 4.7 MB in fp32.", "result"),
             }
         }
 

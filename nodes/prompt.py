@@ -8,6 +8,20 @@ from ..kolors_core.host.text_encoder.conditioning import FILES, encode_prompt
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16}
 
 
+def saved_as(prefix: str, size: str, same: str) -> dict:
+    """The inputs of a node that saves a file; `size` says how large it is, `same` what fp32 leaves as it is."""
+    return {
+        "filename_prefix": (
+            "STRING",
+            {"default": prefix, "tooltip": f"Folder and name in the output folder; a number is added. {size}"},
+        ),
+        "precision": (
+            list(PRECISIONS),
+            {"default": "fp32", "tooltip": f"fp32 gives the very same {same}; fp16 makes the file half as large."},
+        ),
+    }
+
+
 def _pixels(tooltip):
     tooltip = f"In pixels. {tooltip}"
     return "INT", {"default": 0, "min": 0, "max": 16384, "step": 8, "advanced": True, "tooltip": tooltip}
@@ -104,21 +118,7 @@ class KolorsConditioningSave:
         return {
             "required": {
                 "conditioning": ("CONDITIONING", {"tooltip": "The encoded prompt, before ControlNets are applied."}),
-                "filename_prefix": (
-                    "STRING",
-                    {
-                        "default": "conditioning/kolors",
-                        "tooltip": "Folder and name in the output folder; a number is added. An empty prompt "
-                        "takes 64 KB in fp32, each token 16 KB more.",
-                    },
-                ),
-                "precision": (
-                    list(PRECISIONS),
-                    {
-                        "default": "fp32",
-                        "tooltip": "fp32 gives the very same image; fp16 makes the file half as large.",
-                    },
-                ),
+                **saved_as(FILES.example, "An empty prompt takes 64 KB in fp32, each token 16 KB more.", "image"),
             }
         }
 

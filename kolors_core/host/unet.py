@@ -192,17 +192,16 @@ class Kolors(comfy.model_base.SDXL):
 
     def embed_guidance(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
         """What the UNet takes of a conditioning's `guidance`, which FluxGuidance writes; None is for none at all."""
-        guidance = inputs.get("guidance", GUIDANCE)
-        if not self.takes_guidance:
-            if inputs.get("guidance") is not None:
-                warn_once(
-                    f"[Kolors] The conditioning has a guidance of {guidance:g}, which has no effect: this UNet has no "
-                    "guidance embedding. Set the sampler's cfg instead."
-                )
-            return {}
+        guidance = inputs.get("guidance", GUIDANCE if self.takes_guidance else None)
         if guidance is None:
             return {}
-        return {"guidance": guidance_embedding(guidance, self.diffusion_model.time_cond_proj_dim)}
+        if self.takes_guidance:
+            return {"guidance": guidance_embedding(guidance, self.diffusion_model.time_cond_proj_dim)}
+        warn_once(
+            f"[Kolors] The conditioning has a guidance of {guidance:g}, which has no effect: this UNet has no guidance "
+            "embedding. Set the sampler's cfg instead."
+        )
+        return {}
 
     def concat_cond(self, **kwargs):
         """Mask and masked latent of an inpainting UNet; the mask (m, 1, height, width) is sampled as in the reference.

@@ -1,6 +1,6 @@
 """The three of the reference's solvers that the host has no equal of, as ordinary k-diffusion sampler functions.
 
-Both are called like the host's own: ``model(x, sigma, **extra_args)`` returns the denoised latent, `x` carries noise of
+All are called like the host's own: ``model(x, sigma, **extra_args)`` returns the denoised latent, `x` carries noise of
 ``sigmas[0]``, and the result stands at ``sigmas[-1]``. In these coordinates (x = x0 + sigma * noise) a sample is the
 reference's divided by alpha = 1 / sqrt(sigma^2 + 1), and lambda = -log(sigma).
 """

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from comfyui_kolors.demo.random_models import TINY, random_face_adapter, random_ip_adapter, random_unet
+from comfyui_kolors.demo.random_models import TINY, random_face_adapter, random_ip_adapter
 from comfyui_kolors.kolors_core.errors import KolorsError
 from comfyui_kolors.kolors_core.files.image_prompt import EMBEDS, ImagePrompt, load_image_prompt, save_image_prompt
 from comfyui_kolors.kolors_core.networks.vision import to_pil
@@ -37,31 +37,15 @@ def host():
 
 
 @pytest.fixture(scope="module")
-def unet():
-    return random_unet(TINY)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory, unet):
-    folder = tmp_path_factory.mktemp("models")
-    save_file(unet.state_dict(), folder / "unet.safetensors")
-    save_file(random_ip_adapter(TINY, TOWER["hidden_size"]), folder / "plus.safetensors")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def model(host, folder):
-    return host.loaders.load_unet(folder / "unet.safetensors")
-
-
-@pytest.fixture(scope="module")
 def tower(tmp_path_factory):
     return host_tower(tmp_path_factory.mktemp("tower"))
 
 
 @pytest.fixture(scope="module")
-def adapter(host, folder):
-    return host.ip_adapter.load_ip_adapter(folder / "plus.safetensors")
+def adapter(host, tmp_path_factory):
+    path = tmp_path_factory.mktemp("adapter") / "plus.safetensors"
+    save_file(random_ip_adapter(TINY, TOWER["hidden_size"]), path)
+    return host.ip_adapter.load_ip_adapter(path)
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +158,7 @@ def test_every_option_is_that_of_the_node_for_images(host, model, adapter, tower
     assert torch.equal(found, expected)
 
 
-def test_another_weight_encodes_nothing_again(host, model, adapter, tower, folder, monkeypatch):
+def test_another_weight_encodes_nothing_again(host, model, adapter, tower, monkeypatch):
     calls = []
 
     def counting(name, function):
@@ -189,17 +173,17 @@ def test_another_weight_encodes_nothing_again(host, model, adapter, tower, folde
     draw(host, model, adapter, prompt, weight_type="style", mask=torch.ones(8, 8), one_per_latent=True)
     assert calls == ["vision encoder"] * 2 + ["resampler"] * 2
     assert torch.equal(latents[0], latents[2]) and not torch.equal(latents[0], latents[1])
-    other = host.ip_adapter.load_ip_adapter(folder / "plus.safetensors")
+    other = host.ip_adapter.load_ip_adapter(adapter.path)
     assert torch.equal(draw(host, model, other, prompt), latents[0])  # an adapter of its own, with tokens of its own
     assert calls.count("resampler") == 2
 
 
-def test_tokens_go_with_the_image_prompt_and_with_the_adapter(host, prompts, folder):
+def test_tokens_go_with_the_image_prompt_and_with_the_adapter(host, prompts, adapter):
     tokens = host.ip_adapter.TOKENS
-    prompt, adapter = replace(prompts[0]), host.ip_adapter.load_ip_adapter(folder / "plus.safetensors")
-    host.ip_adapter.image_tokens(adapter, prompt)
-    assert list(tokens[prompt].keys()) == [adapter]
-    del adapter
+    prompt, again = replace(prompts[0]), host.ip_adapter.load_ip_adapter(adapter.path)
+    host.ip_adapter.image_tokens(again, prompt)
+    assert list(tokens[prompt].keys()) == [again]
+    del again
     gc.collect()
     assert not tokens[prompt]
     count = len(tokens)

@@ -194,19 +194,22 @@ def test_a_table_of_train_steps_is_read_backwards(model, sampling):
 
 def test_the_solvers_of_karras_presets_are_called_at_whole_train_steps(sampling, model):
     """As in the reference, which rounds there; the next run is as before, also after one that failed."""
-    steps = []
+    table, steps = model.get_model_object("model_sampling"), []
+    hooked = model.clone()
 
-    def fail(args):
-        steps.append(args["timestep"])
-        raise ZeroDivisionError
+    def fail_at_fifth(apply, args):
+        steps.append(float(table.timestep(args["timestep"][0])))
+        if len(steps) == 5:
+            raise ZeroDivisionError
+        return apply(args["input"], args["timestep"], **args["c"])
 
-    table = model.get_model_object("model_sampling")
-    broken = model.clone()
-    broken.set_model_unet_function_wrapper(lambda apply, args: fail(args))
+    hooked.set_model_unet_function_wrapper(fail_at_fifth)
     with pytest.raises(ZeroDivisionError):
-        ours(sampling, broken, "dpmpp_2m_karras", 10)
-    assert len(steps) == 1
-    assert table.rounds is False
+        ours(sampling, hooked, "dpmpp_2m_karras", 10)
+    assert [step.is_integer() for step in steps] == [True] * 5
+    visited = table.timestep(sampling.build_sigmas(model, "dpmpp_2m_karras", 10, 1.0)[:5]).tolist()
+    assert not all(step.is_integer() for step in visited)
+    assert [round(step) for step in visited] == steps
 
 
 # ---- which noise is scaled
