@@ -1,20 +1,20 @@
 """What is computed in another way on a CPU: the only file of the pack that names a kind of device.
 
-Three ways, each measured in docs/performance.md: oneDNN for float32 products, channels last in large convolutions, and
-the equal tokens of a prompt's padding computed once. All give the values of ComfyUI's own way, within rounding.
+Four ways, each measured in docs/performance.md: other products (`..networks.products`), channels last in large
+convolutions, and the equal tokens of a prompt's padding computed once. All give the values of ComfyUI's own way, within
+rounding; only an encoder stored in bfloat16 is rounded to it in its products, where the processor has them.
 
-The doors are `operations` for layers, `linear` for a product, and `prepare` for a UNet. The way back is ComfyUI's own
-code: where torch lacks the operator, where shapes do not fit (the message is torch's then), where a gradient is wanted,
-under torch.compile, and everywhere with KOLORS_CPU=0 in the environment.
+The doors are `operations` for layers, `linear` and `multiply_packed` for a product, and `prepare` for a UNet. The way
+back is ComfyUI's own code: where torch lacks the operator, where shapes do not fit (the message is torch's then), where
+a gradient is wanted, under torch.compile, and everywhere with KOLORS_CPU=0 in the environment.
 """
 
 from __future__ import annotations
 
-import functools
 import inspect
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import comfy.model_management
@@ -24,13 +24,17 @@ from comfy.cli_args import args
 from comfy.ldm.modules import attention
 from torch import Tensor, nn
 
+from ..networks import products
 from ..networks.padding import count_equal, equal_tokens, mark
+from ..networks.quantization import dequantize
 
 ENABLED = os.environ.get("KOLORS_CPU") != "0"
 #: Classes of tensors that bring no products of their own.
 PLAIN_TENSORS = (Tensor, nn.Parameter)
 #: Operations whose layers are torch's with a cast. Others, for fp8 or GGUF, know better what to do.
 PLAIN_OPERATIONS = (comfy.ops.disable_weight_init, comfy.ops.manual_cast)
+FEW = 512  # rows that are multiplied block by block with a weight that is not float32, if that has so
+MANY = 1 << 20  # many values
 LARGE = 64 * 64  # latent cells of a convolution's input, from which on its channels go last
 # The host hands an override the functions inside its decorator.
 PYTORCH, SUB_QUADRATIC = inspect.unwrap(attention.attention_pytorch), inspect.unwrap(attention.attention_sub_quad)
@@ -50,34 +54,44 @@ def is_at_hand(tensor: Tensor) -> bool:
 # ---- layers ---------------------------------------------------------------------------------------------------------
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``nn.functional.linear``: x (..., i), weight (o, i), bias (o,) -> (..., o).
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, native: bool = False) -> Tensor:
+    """``nn.functional.linear``: x (..., i), weight (o, i), bias (o,) of any float dtypes -> (..., o) in that of x.
 
-    Torch multiplies float32 by MKL, which uses half the width of the vector registers where the processor is not
-    Intel's: on an EPYC with AVX-512 oneDNN is quicker by 2.2 from 16 rows on.
+    native: a weight in bfloat16 may be multiplied as such.
     """
-    multiply = _onednn_linear() if is_cpu(x.device) and not torch.compiler.is_compiling() else None
-    if multiply is not None and _fits(x, weight, bias):
-        return multiply(x, weight, bias, "none", [], "")
-    return nn.functional.linear(x, weight, bias)
+    bias = None if bias is None else bias.to(x.dtype)
+    if _fits(x, weight, bias):
+        if weight.dtype == torch.float32:
+            return products.multiply(x, weight, bias)
+        rows = x.reshape(-1, x.shape[-1])
+        if len(rows) <= FEW and weight.numel() >= MANY:
+            is_native = native and weight.dtype == torch.bfloat16 and products.bfloat16_pays()
+            y = (products.multiply_bfloat16 if is_native else products.multiply_stored)(rows, weight)
+            return _finish(y, x, bias)
+        weight = weight.to(x.dtype)
+        return products.multiply(x, weight, bias)
+    return nn.functional.linear(x, weight.to(x.dtype), bias)
 
 
-@functools.cache
-def _onednn_linear() -> Callable[..., Tensor] | None:
-    """oneDNN's linear layer, where torch has both of Intel's libraries and the operator.
+def multiply_packed(x: Tensor, packed: Tensor, scale: Tensor, bits: int, bias: Tensor | None = None) -> Tensor:
+    """The same with a matrix as `..networks.quantization` packs it, scale (o,)."""
+    if _fits(x, scale[:, None].expand(-1, x.shape[-1]), bias):
+        return _finish(products.multiply_packed(x.reshape(-1, x.shape[-1]), packed, scale, bits), x, bias)
+    return linear(x, dequantize(packed, scale, bits, x.dtype), bias)
 
-    It is the one that torch's compiler emits, and private: a version of torch may take it away.
-    """
-    if not (torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()):
-        return None  # with neither, as on ARM, torch's own choice stands
-    return getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+
+def _finish(y: Tensor, x: Tensor, bias: Tensor | None) -> Tensor:
+    """A product of rows in the shape of x, with its bias."""
+    return (y if bias is None else y.add_(bias)).view(*x.shape[:-1], y.shape[-1])
 
 
 def _fits(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
-    """Whether the operator takes these: plain float32 in RAM, of shapes that fit, and nothing that learns."""
+    """Whether our products take these: plain floats in RAM, float32 rows, shapes that fit, and nothing that learns."""
+    if not is_cpu(x.device) or torch.compiler.is_compiling() or x.dtype != torch.float32:
+        return False
     learns = torch.is_grad_enabled()
     for tensor in (x, weight) if bias is None else (x, weight, bias):
-        if type(tensor) not in PLAIN_TENSORS or not tensor.is_cpu or tensor.dtype != torch.float32:
+        if type(tensor) not in PLAIN_TENSORS or not tensor.is_cpu or not tensor.is_floating_point():
             return False
         if learns and tensor.requires_grad:
             return False
@@ -93,6 +107,7 @@ class CPULinear(nn.Linear):
     """
 
     is_plain: bool
+    native: bool
 
     def forward(self, x: Tensor, *args, **kwargs) -> Tensor:
         if not is_cpu(x.device) or torch.compiler.is_compiling():
@@ -107,7 +122,7 @@ class CPULinear(nn.Linear):
         if not self.is_plain or patched or self.weight.device != x.device:
             return super().forward(x, *args, **kwargs)
         comfy.model_management.throw_exception_if_processing_interrupted()
-        return linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
+        return linear(x, self.weight, self.bias, self.native)
 
 
 class CPUConv2d(nn.Conv2d):
@@ -124,11 +139,15 @@ class CPUConv2d(nn.Conv2d):
         return super().forward(x, *args, **kwargs)
 
 
-def operations(base: Any) -> Any:
-    """The host's operations, a class or an object of one, with the layers above; Conv2d only where they are plain."""
+def operations(base: Any, native: bool = False) -> Any:
+    """The host's operations, a class or an object of one, with the layers above; Conv2d only where they are plain.
+
+    native: see `linear`.
+    """
     base = base if isinstance(base, type) else type(base)
     is_plain = base in PLAIN_OPERATIONS
-    layers: dict[str, type] = {"Linear": type("Linear", (CPULinear, base.Linear), {"is_plain": is_plain})}
+    options = {"is_plain": is_plain, "native": native}
+    layers: dict[str, type] = {"Linear": type("Linear", (CPULinear, base.Linear), options)}
     if is_plain:
         layers["Conv2d"] = type("Conv2d", (CPUConv2d, base.Conv2d), {})
     return type(base.__name__, (base,), layers)
@@ -136,6 +155,7 @@ def operations(base: Any) -> Any:
 
 #: For networks whose weights may have another dtype than what they are given.
 CASTING = operations(comfy.ops.manual_cast)
+NATIVE = operations(comfy.ops.manual_cast, native=True)
 
 
 # ---- the UNet -------------------------------------------------------------------------------------------------------

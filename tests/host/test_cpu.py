@@ -6,6 +6,8 @@ import sys
 
 import pytest
 import torch
+from comfyui_kolors.kolors_core.networks import products
+from comfyui_kolors.kolors_core.networks.quantization import dequantize, quantize
 from house import ROOT
 from reference import relative_error
 
@@ -131,13 +133,13 @@ WEIGHT = torch.randn(48, 32, generator=torch.Generator().manual_seed(0))
 def libraries(request, cpu, monkeypatch):
     """Both paths, whatever this torch was built with; a torch with both is where the quick one can be tried."""
     if request.param == "one":
-        monkeypatch.setattr(cpu, "_onednn_linear", lambda: None)
-    elif cpu._onednn_linear() is None:
+        monkeypatch.setattr(products, "onednn_linear", lambda: None)
+    elif products.onednn_linear() is None:
         pytest.skip("this torch has not both of MKL and oneDNN")
 
 
 @pytest.fixture
-def products(monkeypatch):
+def torchs(monkeypatch):
     """How often torch's own product was called."""
     calls, own = [], torch.nn.functional.linear
     monkeypatch.setattr(torch.nn.functional, "linear", lambda *args: calls.append(args) or own(*args))
@@ -168,6 +170,77 @@ def test_memory_may_lie_in_any_order(cpu, libraries, x, weight):
     assert relative_error(cpu.linear(x, weight), torch.nn.functional.linear(x, weight)) <= 1e-6
 
 
+@pytest.fixture
+def ways(cpu, monkeypatch):
+    """Which of the products of a weight that is not float32 were taken, here also of the smallest."""
+    taken = []
+    for name in ("multiply_stored", "multiply_bfloat16", "multiply_packed"):
+        own = getattr(products, name)
+        monkeypatch.setattr(products, name, lambda *args, name=name, own=own: taken.append(name) or own(*args))
+    monkeypatch.setattr(cpu, "MANY", 1)
+    return taken
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float8_e4m3fn])
+@pytest.mark.parametrize("pays", [True, False])
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("bias", [None, torch.arange(48.0).half()])
+def test_a_weight_of_another_dtype_is_multiplied_in_blocks(cpu, ways, monkeypatch, dtype, pays, native, bias):
+    """In bfloat16 only where it pays, and only for who agrees to be rounded."""
+    monkeypatch.setattr(products, "bfloat16_pays", lambda: pays)
+    x, weight = rows(2, 4), WEIGHT.to(dtype)
+    found = cpu.linear(x, weight, bias, native)
+    is_rounded = native and pays and dtype == torch.bfloat16
+    assert ways == ["multiply_bfloat16" if is_rounded else "multiply_stored"]
+    expected = torch.nn.functional.linear(x, weight.float(), None if bias is None else bias.float())
+    assert found.shape == (2, 4, 48) and relative_error(found, expected) <= (1e-2 if is_rounded else EXACT)
+
+
+@pytest.mark.parametrize("change", [{"FEW": 7}, {"MANY": 48 * 32 + 1}], ids=str)
+def test_many_rows_or_few_values_are_multiplied_at_once(cpu, ways, monkeypatch, change):
+    for name, value in change.items():
+        monkeypatch.setattr(cpu, name, value)
+    found = cpu.linear(rows(2, 4), WEIGHT.half())
+    assert relative_error(found, torch.nn.functional.linear(rows(2, 4), WEIGHT.half().float())) <= EXACT and not ways
+
+
+def test_only_the_text_encoder_agrees_to_be_rounded(cpu):
+    import comfy.ops
+    from comfyui_kolors.kolors_core.host.text_encoder.storage import Storage
+    from comfyui_kolors.kolors_core.networks.chatglm3 import ChatGLM3Config
+
+    assert cpu.NATIVE.Linear.native and not cpu.CASTING.Linear.native
+    assert not cpu.operations(comfy.ops.manual_cast).Linear.native
+    encoder = Storage(torch.bfloat16, torch.bfloat16).build(ChatGLM3Config(num_layers=1))
+    assert isinstance(encoder.encoder["layers"][0].mlp.dense_h_to_4h, cpu.NATIVE.Linear)
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("shape", [(3,), (2, 4), (0,), ()])
+@pytest.mark.parametrize("bias", [None, torch.arange(48.0)])
+@pytest.mark.parametrize("off", [False, True])
+def test_a_packed_weight_is_multiplied_as_it_is(cpu, ways, monkeypatch, bits, shape, bias, off):
+    monkeypatch.setattr(cpu, "ENABLED", not off)
+    packed, scale = quantize(WEIGHT, bits)
+    found = cpu.multiply_packed(rows(*shape), packed, scale, bits, bias)
+    expected = torch.nn.functional.linear(rows(*shape), dequantize(packed, scale, bits), bias)
+    assert found.shape == expected.shape and (ways == ["multiply_packed"]) is not off
+    assert not found.numel() or relative_error(found, expected) <= EXACT
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_packed_weight_gives_the_dtype_of_its_input(cpu, ways, dtype):
+    packed, scale = quantize(WEIGHT, 8)
+    assert cpu.multiply_packed(rows(4, dtype=dtype), packed, scale, 8).dtype == dtype and not ways
+
+
+def test_a_gradient_flows_through_a_packed_weight(cpu, ways):
+    packed, scale = quantize(WEIGHT, 8)
+    x = rows(4).requires_grad_()
+    cpu.multiply_packed(x, packed, scale, 8).sum().backward()
+    assert relative_error(x.grad, dequantize(packed, scale, 8).sum(0).expand(4, -1)) <= EXACT and not ways
+
+
 @pytest.mark.parametrize("learns", ["x", "weight", "bias"])
 def test_gradients_flow(cpu, libraries, learns):
     tensors = {"x": rows(4), "weight": WEIGHT.clone(), "bias": torch.zeros(48)}
@@ -179,14 +252,14 @@ def test_gradients_flow(cpu, libraries, learns):
     assert torch.equal(found, tensors[learns].grad)
 
 
-def test_the_quick_one_is_taken(cpu, products):
-    if cpu._onednn_linear() is None:
+def test_the_quick_one_is_taken(cpu, torchs):
+    if products.onednn_linear() is None:
         pytest.skip("this torch has not both of MKL and oneDNN")
     with torch.no_grad():
         cpu.linear(rows(4), WEIGHT.requires_grad_(False))
-    assert not products
+    assert not torchs
     cpu.linear(rows(4, dtype=torch.bfloat16), WEIGHT.bfloat16())
-    assert len(products) == 1
+    assert len(torchs) == 1
 
 
 def test_other_classes_of_tensors_keep_their_own_product(cpu, libraries):
@@ -200,16 +273,16 @@ def test_other_classes_of_tensors_keep_their_own_product(cpu, libraries):
     assert cpu.linear(rows(4), WEIGHT.as_subclass(Own)) == "its own"
 
 
-def test_torch_without_the_operator_multiplies_by_itself(cpu, products, monkeypatch):
+def test_torch_without_the_operator_multiplies_by_itself(cpu, torchs, monkeypatch):
     """It is a private one: another version of torch may not have it."""
     monkeypatch.setattr(torch.ops, "mkldnn", object())
-    cpu._onednn_linear.cache_clear()
+    products.onednn_linear.cache_clear()
     try:
         with torch.no_grad():
             assert cpu.linear(rows(4), WEIGHT).shape == (4, 48)
     finally:
-        cpu._onednn_linear.cache_clear()
-    assert len(products) == 1
+        products.onednn_linear.cache_clear()
+    assert len(torchs) == 1
 
 
 @pytest.mark.parametrize(
@@ -261,7 +334,7 @@ print(len(multiplied), cpu.count_padding(torch.device("cpu"), torch.zeros(1, 4, 
 
 @pytest.mark.parametrize(("switch", "printed"), [("0", "1 {}"), ("1", "0 {'equal_tokens'")])
 def test_the_user_can_switch_it_off(cpu, switch, printed):
-    if switch == "1" and cpu._onednn_linear() is None:
+    if switch == "1" and products.onednn_linear() is None:
         pytest.skip("this torch has not both of MKL and oneDNN")
     done = subprocess.run(
         [sys.executable, "-c", SWITCHED_OFF], cwd=ROOT, capture_output=True, text=True, encoding="utf-8",

@@ -147,6 +147,78 @@ def test_a_lora_applies_to_the_values_unrounded_and_leaves_no_trace(loaders, tmp
     assert all(torch.equal(a, b) for a, b in zip(run(clip), before))
 
 
+def factors(shape, rank, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(*sizes, generator=generator) / 40 for sizes in ((shape[0], rank), (rank, shape[1]))]
+
+
+@pytest.mark.parametrize("name", BITS)
+@pytest.mark.parametrize(
+    ("alphas", "others"),
+    [((None,), {}), ((4.0,), {}), ((8.0, None), {}), ((), {}), ((4.0,), {"diff": 1}), ((4.0,), {"dora_scale": 1})],
+    ids=["no alpha", "alpha", "two", "none", "beside a difference", "decomposed"],
+)
+def test_a_lora_is_multiplied_beside_the_matrix(loaders, tmp_path, monkeypatch, name, alphas, others):
+    """Plain ones without a matrix of values; with another kind of patch among them, all are added to the values."""
+    from comfy.weight_adapter import LoRAAdapter
+    from comfyui_kolors.kolors_core.host.text_encoder import packed
+
+    state_dict, values = packed_encoder(BITS[name], MID)
+    clip = loaders.load_text_encoder(write(tmp_path / "packed.safetensors", state_dict)).clone()
+    key = "encoder.layers.1.mlp.dense_4h_to_h.weight"
+    patched = values[key].clone()
+    for seed, alpha in enumerate(alphas):
+        up, down = factors(patched.shape, 8, seed)
+        scale = torch.ones(1, patched.shape[1]) if others.get("dora_scale") else None
+        adapter = LoRAAdapter(set(), (up, down, alpha, None, scale, None))
+        clip.add_patches({f"transformer.{key}": adapter}, 0.7)
+        patched += 0.7 * (1 if alpha is None else alpha / 8) * up @ down
+    if others.get("diff"):
+        clip.add_patches({f"transformer.{key}": ("diff", (values[key] / 7,))})
+        patched += values[key] / 7
+    clip.encode_from_tokens(clip.tokenize("a"))  # the patcher asks for the values once, when it loads
+    unpacked, own = [], packed.dequantize
+    monkeypatch.setattr(packed, "dequantize", lambda *args: unpacked.append(1) or own(*args))
+    found = run(clip)
+    assert len(unpacked) == (1 if others else 0)
+    if not others.get("dora_scale"):
+        for one, expected in zip(found, reference(values | {key: patched}, MID)):
+            assert relative_error(one, expected) <= 1e-4
+
+
+def test_a_lora_of_another_shape_changes_nothing(loaders, tmp_path):
+    """As the host has it, which says so in the log."""
+    from comfy.weight_adapter import LoRAAdapter
+
+    clip = loaders.load_text_encoder(write(tmp_path / "packed.safetensors", packed_encoder(8)[0]))
+    patched = clip.clone()
+    adapter = LoRAAdapter(set(), (*factors((64, 65), 4), None, None, None, None))
+    patched.add_patches({"transformer.encoder.layers.1.mlp.dense_4h_to_h.weight": adapter})
+    assert all(relative_error(a, b) <= 1e-5 for a, b in zip(run(patched), run(clip)))
+
+
+@pytest.mark.parametrize("name", BITS)
+def test_an_interrupt_ends_a_prompt_within_a_layer(loaders, tmp_path, monkeypatch, name):
+    import comfy.model_management
+    from comfyui_kolors.kolors_core.host.text_encoder import packed
+
+    clip = loaders.load_text_encoder(write(tmp_path / "packed.safetensors", packed_encoder(BITS[name])[0]))
+    products, own = [], packed.multiply_packed
+
+    def multiply(*args):
+        products.append(1)
+        comfy.model_management.interrupt_current_processing()
+        return own(*args)
+
+    monkeypatch.setattr(packed, "multiply_packed", multiply)
+    try:
+        with pytest.raises(comfy.model_management.InterruptProcessingException):
+            run(clip)
+    finally:
+        comfy.model_management.interrupt_current_processing(False)
+    assert len(products) == 1
+
+
 DAMAGED = {
     "scale too short": (
         {"encoder.layers.0.mlp.dense_4h_to_h.weight_scale": torch.ones(5)},

@@ -20,7 +20,7 @@ from ...files.identify import is_quantized
 from ...files.weights import ALL, Weights
 from ...networks.chatglm3 import ChatGLM3Config, ChatGLM3Encoder
 from ...networks.quantization import BITS, dequantize, packed_linear, quantize_parts
-from ..cpu import CASTING
+from ..cpu import NATIVE
 from ..expected import Plain, expected_tensors
 from ..messages import count_steps
 from .packed import packed_operations
@@ -59,7 +59,7 @@ class Storage:
             dtype=self.dtype,
             norm_dtype=self.norm_dtype,
             device="meta",
-            operations=operations or CASTING,
+            operations=operations or NATIVE,
             **options,
         )
 
