@@ -32,20 +32,23 @@ def quantize_parts(shape: Sequence[int], bits: int, read: Callable[[slice], Tens
     packed = torch.empty(outputs, inputs * bits // 8, dtype=torch.int8)
     scales = torch.empty(outputs)
     step = max(1, PART // inputs)
+    room = torch.empty(2, min(max(1, CHUNK // inputs), outputs), inputs)
     for start in range(0, outputs, step):
         rows = slice(start, min(start + step, outputs))
-        _quantize_into(read(rows), bits, packed[rows], scales[rows])
+        _quantize_into(read(rows), bits, packed[rows], scales[rows], *room)
     return packed, scales
 
 
-def _quantize_into(weight: Tensor, bits: int, packed: Tensor, scales: Tensor) -> None:
-    rows = max(1, CHUNK // weight.shape[1])
-    for part, packed_part, scale in zip(*(torch.split(tensor, rows) for tensor in (weight, packed, scales))):
-        values = part.to(torch.float32, copy=True)
-        torch.amax(values.abs(), dim=1, out=scale)
+def _quantize_into(
+    weight: Tensor, bits: int, packed: Tensor, scales: Tensor, values: Tensor, magnitudes: Tensor
+) -> None:
+    """`packed` and `scales` of a weight; values and magnitudes: room for some of its rows, used again and again."""
+    for part, packed_part, scale in zip(*(torch.split(tensor, len(values)) for tensor in (weight, packed, scales))):
+        chunk = values[: len(part)].copy_(part)
+        torch.amax(torch.abs(chunk, out=magnitudes[: len(part)]), dim=1, out=scale)
         scale.div_(LARGEST[bits]).masked_fill_(scale == 0, 1)  # a row of zeros
-        values.div_(scale[:, None]).round_().clamp_(-LARGEST[bits], LARGEST[bits])
-        packed_part.copy_(pack(values.to(torch.int8), bits))
+        chunk.div_(scale[:, None]).round_().clamp_(-LARGEST[bits], LARGEST[bits])
+        packed_part.copy_(chunk if bits == 8 else pack(chunk.to(torch.int8), bits))
 
 
 def dequantize(packed: Tensor, scale: Tensor, bits: int, dtype: torch.dtype = torch.float32) -> Tensor:
