@@ -2,7 +2,10 @@
 
 Speed: the encoder as the host runs it and the reference, in turn in one process, on the same random weights, float32 on
 the CPU, two threads; medians and ratios. Memory and time of loading: one process per way to store the weights. Errors
-of each storage against float32. Writes results/text_encoder.json and results/text_encoder.png.
+of each storage against float32, and of its products against those of its values in float32. Writes
+results/text_encoder.json and results/text_encoder.png.
+
+With --released the size is the published one, and the file results/text_encoder_released.json: see `_released`.
 """
 
 from __future__ import annotations
@@ -10,8 +13,10 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from functools import partial
 
 import _memory
+import _released
 import _sides
 import loaders
 import torch
@@ -25,6 +30,7 @@ from comfyui_kolors.kolors_core.networks.chatglm3 import ChatGLM3Config, encode_
 from comfyui_kolors.kolors_core.networks.quantization import BITS, quantize
 from reference import build_chatglm3, encode, relative_error
 from safetensors.torch import save_file
+from torch import Tensor
 
 #: The mid-size model of the speed curve, and two layers at the released width.
 MID = Sizes(hidden=1024, head_dim=64, groups=2, layers=8, ffn=3424)
@@ -118,18 +124,53 @@ def measure_loading(sizes: Sizes) -> dict[str, dict[str, float]]:
 
 
 @torch.inference_mode()
-def measure_errors(sizes: Sizes) -> dict[str, tuple[float, float]]:
-    """Relative L2 error of context and pooled output of each storage against float32."""
+def measure_errors(sizes: Sizes) -> dict[str, dict[str, tuple[float, ...]]]:
+    """Relative L2 errors of context and pooled output of each storage.
+
+    stored: against float32, which is what the storage loses. computed: against its own values in float32.
+    """
     encoder = {k: v for k, v in random_chatglm3(sizes, PIECES[sizes]).items() if not k.startswith("output_layer")}
-    config, source = ChatGLM3Config.from_state_dict(encoder), Storage(torch.float32, torch.float32)
-    outputs = {}
-    for name in STORAGES:
-        storage = choose_storage(name, source, torch.device("cpu"))
+    config, float32 = ChatGLM3Config.from_state_dict(encoder), Storage(torch.float32, torch.float32)
+
+    def convert(weights: dict[str, Tensor], source: Storage, target: Storage) -> dict[str, Tensor]:
+        return convert_weights(config, Weights.of(weights), source, target)
+
+    def outputs(weights: dict[str, Tensor], storage: Storage) -> tuple[Tensor, Tensor]:
         model = storage.build(config)
-        model.load_state_dict(convert_weights(config, Weights.of(encoder), source, storage), assign=True)
-        outputs[name] = encode_prompts(model.eval(), [prompt(20)])
-    exact = outputs["fp32"]
-    return {name: tuple(relative_error(a, b) for a, b in zip(found, exact)) for name, found in outputs.items()}
+        model.load_state_dict(weights, assign=True)
+        return encode_prompts(model.requires_grad_(False).eval(), [prompt(20)])
+
+    def errors(found: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) -> tuple[float, ...]:
+        return tuple(relative_error(a, b) for a, b in zip(found, expected))
+
+    exact, result = outputs(convert(encoder, float32, float32), float32), {}
+    for name in STORAGES:
+        storage = choose_storage(name, float32, torch.device("cpu"))
+        stored = convert(encoder, float32, storage)
+        found = outputs(stored, storage)
+        values = outputs(convert(stored, storage, float32), float32)
+        result[name] = {"stored": errors(values, exact), "computed": errors(found, values)}
+    return result
+
+
+def measure_diffusers(sizes: Sizes, rounds: int) -> dict[str, dict[str, float]]:
+    """Seconds of a prompt by diffusers in half precision, and of this package in the same: all layers of `sizes`."""
+    result = {}
+    for name, dtype in _released.DTYPES.items():
+        theirs = build_chatglm3(sizes, PIECES[sizes])
+        encoder = {key: tensor.to(dtype) for key, tensor in theirs.state_dict().items() if "output_layer" not in key}
+        storage = Storage(dtype, dtype)
+        ours = storage.build(ChatGLM3Config.from_state_dict(encoder))
+        ours.load_state_dict(encoder, assign=True, strict=False)
+        ours.requires_grad_(False).eval()
+        theirs.to(dtype)
+        runs = {
+            "diffusers": partial(encode, theirs, [prompt(20)]),
+            "ours": partial(encode_prompts, ours, [prompt(20)]),
+        }
+        with torch.inference_mode():
+            result[name] = alternate(runs, rounds)
+    return result
 
 
 def print_speed(speed: dict[str, tuple[dict[str, list], float]], names: dict[str, list[str]]) -> None:
@@ -142,6 +183,14 @@ def print_speed(speed: dict[str, tuple[dict[str, list], float]], names: dict[str
     print(table(("Tokens of text", "ours, ms", "diffusers, ms", "faster by", "weights read once, ms", "error"), rows))
 
 
+def print_errors(errors: dict[str, dict[str, tuple[float, ...]]]) -> None:
+    rows = [
+        (name, *(f"{error:.1e}" for error in (*case["stored"], *case["computed"]))) for name, case in errors.items()
+    ]
+    headings = ("Storage", "context", "pooled", "context against its own values", "pooled against its own values")
+    print("\n" + table(headings, rows))
+
+
 def print_loading(loading: dict[str, dict[str, float]]) -> None:
     rows = [
         (name, f"{case['file']:.0f}", f"{case['kept']:.0f}", f"{case['loading']:.0f}",
@@ -152,12 +201,35 @@ def print_loading(loading: dict[str, dict[str, float]]) -> None:
     print("\n" + table(headings, rows))
 
 
+def run_released(args: argparse.Namespace) -> None:
+    sizes, config, rounds = (TINY, _released.TINY, 1) if args.quick else (RELEASED, _released.RELEASED, 3)
+    report = _released.measure(__file__, config, args.folder)
+    _released.print_released(report)
+    halves = measure_diffusers(sizes, rounds)
+    rows = [
+        (name, f"{costs['diffusers']:.2f}", f"{costs['ours']:.2f}", f"{costs['diffusers'] / costs['ours']:.1f}x")
+        for name, costs in halves.items()
+    ]
+    headings = (f"{sizes.layers} layers of that width", "diffusers, s", "ours, s", "faster by")
+    print("\n" + table(headings, rows))
+    save("text_encoder_released", {"storages": report, "layers": halves}, args.results)
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argument_parser(__doc__)
+    parser.add_argument("--released", action="store_true", help="the released size instead: up to 12 GB a file")
+    parser.add_argument("--folder", type=_sides.Path, help="where these files go meanwhile (default: temporary files)")
+    parser.add_argument("--prompts", metavar="FILE", help=argparse.SUPPRESS)
     parser.add_argument("--load", nargs=2, metavar=("FILE", "STORAGE"), help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
     if args.load:
         print(json.dumps(load_in_this_process(*args.load)))
+        return
+    if args.prompts:
+        print(json.dumps(_released.encode_in_this_process(args.prompts)))
+        return
+    if args.released:
+        run_released(args)
         return
     mid, released, large, rounds = (TINY, TINY, TINY, 1) if args.quick else (MID, RELEASED, GIGABYTE, 9)
     cases = {
@@ -173,7 +245,7 @@ def main(arguments: list[str] | None = None) -> None:
     speed = {what: measure_speed(*case, rounds) for what, case in cases.items()}
     print_speed(speed, names)
     errors = measure_errors(mid)
-    print("\n" + table(("Storage", "context", "pooled"), [(n, f"{a:.1e}", f"{b:.1e}") for n, (a, b) in errors.items()]))
+    print_errors(errors)
     loading = measure_loading(large)
     print_loading(loading)
     report = {what: {"cases": names[what], "floor": floor} | costs for what, (costs, floor) in speed.items()}

@@ -9,12 +9,16 @@ from . import places, prepare
 
 def bench_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="*", type=benchmark, help=f"of {', '.join(benchmarks())} (default: all)")
+    parser.add_argument("--released", action="store_true", help="only the text encoder, at its released size")
 
 
 def run_bench(args: argparse.Namespace) -> int:
     setup, _ = prepare.set_up(args)
     names = benchmarks() if "all" in args.name else args.name or benchmarks()
-    return max(prepare.run_here(setup, places.ROOT / "benchmarks" / f"{name}.py") for name in names)
+    scripts = [[f"{name}.py"] for name in names]
+    if args.released:
+        scripts = [["text_encoder.py", "--released"]]
+    return max(prepare.run_here(setup, places.ROOT / "benchmarks" / script, *more) for script, *more in scripts)
 
 
 def benchmarks() -> list[str]:

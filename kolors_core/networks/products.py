@@ -51,20 +51,22 @@ def multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if (linear := onednn_linear()) is None:
         return nn.functional.linear(x, weight, bias)
     if x.ndim > 1 and as_columns(x.shape[:-1].numel(), *weight.shape):
-        return _multiply_columns(linear, x, weight, bias)
+        return multiply_columns(linear, x, weight, bias)
     return linear(x, weight, bias, "none", [], "")
 
 
 def as_columns(rows: int, outputs: int, inputs: int) -> bool:
     """Whether a product is quicker as ``weight @ x.T``, in which oneDNN reads the weight in the order it lies in.
 
-    Otherwise oneDNN reorders it for each product. But the columns are filled up to a multiple of `TILE`.
+    Otherwise oneDNN reorders it for each product. But the columns are filled up to a multiple of `TILE`, which pays
+    where few are missing, or the rows are long (`benchmarks/products.py`).
     """
     filled = -(-rows // TILE) * TILE
-    return min(inputs, 4 * outputs) >= 2048 and rows <= 64 and 1.25 * rows >= filled
+    worth = rows * (2 if inputs >= 8192 else 1.25) >= filled
+    return worth and rows <= 64 and inputs >= 2048 and outputs >= 512
 
 
-def _multiply_columns(linear: Callable[..., Tensor], x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def multiply_columns(linear: Callable[..., Tensor], x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """The same bits as the product of rows."""
     rows = x.reshape(-1, x.shape[-1])
     y = linear(weight, _fill(rows), None, "none", [], "")[:, : len(rows)].t().contiguous()
@@ -109,10 +111,13 @@ def multiply_packed(x: Tensor, packed: Tensor, scale: Tensor, bits: int) -> Tens
     """
     if not len(x):
         return x.new_empty(0, len(packed))
-    by = _multiply_integers if integers_pay() else _multiply_floats
-    if bits == 4:
-        x = torch.cat((x[:, ::2], x[:, 1::2]), dim=1).div_(16)  # `_integers` gives both halves of a byte as 16 times
-    return by(x, packed, scale, bits)
+    by = multiply_integers if integers_pay() else multiply_floats
+    return by(order_columns(x) if bits == 4 else x, packed, scale, bits)
+
+
+def order_columns(x: Tensor) -> Tensor:
+    """x (r, i) for the integers of 4 bits: first what belongs to all high halves of the bytes, and a sixteenth."""
+    return torch.cat((x[:, ::2], x[:, 1::2]), dim=1).div_(16)
 
 
 @functools.cache
@@ -132,11 +137,11 @@ def _integers(packed: Tensor, bits: int) -> Tensor:
     return values
 
 
-def _multiply_floats(x: Tensor, packed: Tensor, scale: Tensor, bits: int) -> Tensor:
+def multiply_floats(x: Tensor, packed: Tensor, scale: Tensor, bits: int) -> Tensor:
     return _multiply_unpacked(x, packed, lambda rows, values: values.copy_(_integers(packed[rows], bits))).mul_(scale)
 
 
-def _multiply_integers(x: Tensor, packed: Tensor, scale: Tensor, bits: int) -> Tensor:
+def multiply_integers(x: Tensor, packed: Tensor, scale: Tensor, bits: int) -> Tensor:
     multiply = integer_product()
     assert multiply is not None
     digits, step = split_digits(x)
@@ -205,7 +210,7 @@ def integers_pay() -> bool:
     if multiply is None or not (multiply(weight, x.t()) == -127 * 127 * 256).all():
         return False
     x, packed, scale = torch.ones(TILE, 2048), torch.ones(4096, 2048, dtype=torch.int8), torch.ones(4096)
-    integers, floats = (functools.partial(by, x, packed, scale, 8) for by in (_multiply_integers, _multiply_floats))
+    integers, floats = (functools.partial(by, x, packed, scale, 8) for by in (multiply_integers, multiply_floats))
     return ratio(integers, floats) > 1.0
 
 

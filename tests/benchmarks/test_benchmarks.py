@@ -13,6 +13,7 @@ pytestmark = pytest.mark.host
 FOLDER = Path(__file__).resolve().parent.parent.parent / "benchmarks"
 REPORTS = {
     "text_encoder": ("speed", "errors", "loading"),
+    "products": ("float32", "stored"),
     "ip_adapter": ("curve", "errors"),
     "unet": ("steps", "errors", "curves"),
     "pipeline": ("pictures", "error", "previews", "stages"),
@@ -48,6 +49,17 @@ def test_a_benchmark_runs_at_a_tiny_size(name, tmp_path):
         assert numbers and all(number >= 0 for number in numbers), part
     assert "failed" not in json.dumps(report)
     assert (tmp_path / f"{name}.png").is_file() == (name in ("text_encoder", "ip_adapter", "unet"))
+
+
+def test_the_text_encoder_runs_at_its_released_layout(tmp_path):
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("only Linux tells the peak of a process's memory")
+    command = [sys.executable, FOLDER / "text_encoder.py", "--released", "--quick", "--results", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr[-3000:]
+    report = json.loads((tmp_path / "text_encoder_released.json").read_text(encoding="utf-8"))
+    assert set(report["storages"]) == {"int8", "int4", "fp16", "bf16"}
+    assert all(number > 0 for number in figures(report["storages"]) + figures(report["layers"]))
 
 
 def test_the_middle_of_a_run_is_compared_round_by_round():

@@ -43,7 +43,7 @@ def integers_are_exact():
 
 
 @pytest.mark.parametrize("rows", [1, 3, 12, 13, 16, 23, 26, 32, 39, 64, 65])
-@pytest.mark.parametrize("shape", [(1280, 2048), (512, 4096), (2560, 1024)])
+@pytest.mark.parametrize("shape", [(1280, 2048), (512, 8192), (2560, 1024)])
 @pytest.mark.parametrize("bias", [None, normal(2560)])
 def test_a_product_of_columns_has_the_bits_of_one_of_rows(rows, shape, bias):
     operator = products.onednn_linear()
@@ -62,6 +62,7 @@ def test_a_product_of_columns_has_the_bits_of_one_of_rows(rows, shape, bias):
 def test_columns_are_taken_where_few_are_filled_with_zeros():
     taken = [rows for rows in range(1, 80) if products.as_columns(rows, 4096, 4096)]
     assert taken == [*range(13, 17), *range(26, 33), *range(39, 49), *range(52, 65)]
+    assert [rows for rows in range(1, 80) if products.as_columns(rows, 4096, 13696)] == [*range(8, 65)]
     assert not any(products.as_columns(16, *shape) for shape in ((4096, 1024), (128, 13696)))
 
 
