@@ -45,6 +45,7 @@ def main() -> None:
     report.check("UNet dtypes", more.dtypes, 60)
     part("encoder")
     report.check("encoder, activations", more.activations, 40)
+    report.check("packed products", more.products, 20)
     part("vae")
     report.check("VAE by dtype", more.vae_dtypes, 30)
     for name in LATE:
@@ -220,6 +221,42 @@ class More:
                     found[key] = f"{type(problem).__name__}: {problem}"[:200]
             encoder = run = None
             self.device.clear()
+        return found
+
+    def products(self):
+        """Milliseconds of the encoder's largest matrix in int8 and int4: unpacked, as it is, and by torch's kernels."""
+        from comfyui_kolors.kolors_core.networks import products
+        from comfyui_kolors.kolors_core.networks.quantization import dequantize, quantize
+
+        torch, place, found = self.torch, self.device.torch, {}
+        outputs, inputs = (256, 128) if SMALL else (27392, 4096)
+        weight = torch.randn(outputs, inputs) * 0.02
+        x = torch.randn(22, inputs, device=place)
+        eight, four = ([part.to(place) for part in quantize(weight, bits)] for bits in (8, 4))
+        brain, group = x.bfloat16(), 128
+        bytes_ = four[0].view(torch.uint8) ^ 0x88  # both halves from signed to 0..15, which tinygemm takes
+        scales = four[1].bfloat16().expand(inputs // group, -1)
+        tiny = torch.stack((scales, torch.zeros_like(scales)), dim=-1).contiguous()  # (groups, o, scale and zero)
+        runs = {
+            "int8, unpacked": lambda: torch.nn.functional.linear(x, dequantize(*eight, 8, x.dtype)),
+            "int8, _weight_int8pack_mm": lambda: torch._weight_int8pack_mm(x, *eight),
+            "int8, _int_mm": lambda: products.multiply_integers(x, *eight, 8),
+            "int4, unpacked": lambda: torch.nn.functional.linear(x, dequantize(*four, 4, x.dtype)),
+            "int4, _int_mm": lambda: products.multiply_integers(products.order_columns(x), *four, 4),
+        }
+        try:
+            packed = torch._convert_weight_to_int4pack(bytes_, 8)
+            runs["int4, _weight_int4pack_mm"] = lambda: torch._weight_int4pack_mm(brain, packed, group, tiny)
+        except Exception as problem:
+            found["int4, _weight_int4pack_mm"] = f"{type(problem).__name__}: {problem}"[:200]
+        for name, run in runs.items():
+            try:
+                with torch.inference_mode():
+                    found[name] = self.clocked(run, 7)
+                    exact = runs[f"{name[:4]}, unpacked"]()
+                    found[f"{name}, error"] = error(run().float(), exact)
+            except Exception as problem:
+                found[name] = f"{type(problem).__name__}: {problem}"[:200]
         return found
 
     def vae_dtypes(self):

@@ -58,12 +58,10 @@ def multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def as_columns(rows: int, outputs: int, inputs: int) -> bool:
     """Whether a product is quicker as ``weight @ x.T``, in which oneDNN reads the weight in the order it lies in.
 
-    Otherwise oneDNN reorders it for each product. But the columns are filled up to a multiple of `TILE`, which pays
-    where few are missing, or the rows are long (`benchmarks/products.py`).
+    Otherwise oneDNN reorders it for each product. But the columns are filled up to a multiple of `TILE`, and few long
+    columns are slow. The limits are read off `benchmarks/products.py`, and off whole prompts at two widths.
     """
-    filled = -(-rows // TILE) * TILE
-    worth = rows * (2 if inputs >= 8192 else 1.25) >= filled
-    return worth and rows <= 64 and inputs >= 2048 and outputs >= 512
+    return outputs >= 512 and (7 if inputs >= 2048 else TILE) < rows <= 64
 
 
 def multiply_columns(linear: Callable[..., Tensor], x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -95,7 +93,7 @@ def _multiply_unpacked(x: Tensor, weight: Tensor, unpack: Callable[[slice, Tenso
     """The product with float32 values (o, i) that `unpack` writes, some rows at a time."""
     y = x.new_empty(len(x), len(weight))
     for rows in _blocks(len(weight), x.shape[1], torch.float32):
-        values = _scratch.take("floats", torch.float32, rows.stop - rows.start, x.shape[1])
+        values = _scratch.take("floats", x.device, torch.float32, rows.stop - rows.start, x.shape[1])
         unpack(rows, values)
         y[:, rows] = multiply(x, values)
     return y
@@ -131,7 +129,7 @@ def _integers(packed: Tensor, bits: int) -> Tensor:
     if bits == 8:
         return packed
     rows, half = packed.shape
-    values = _scratch.take("integers", torch.int8, rows, 2 * half)
+    values = _scratch.take("integers", packed.device, torch.int8, rows, 2 * half)
     torch.bitwise_and(packed, -16, out=values[:, :half])
     torch.bitwise_left_shift(packed, 4, out=values[:, half:])
     return values
@@ -162,7 +160,7 @@ def split_digits(x: Tensor) -> tuple[Tensor, Tensor]:
     """
     step = x.abs().amax(dim=1, keepdim=True).div_(127 * BASE**2).clamp_min_(torch.finfo(torch.float32).tiny)
     rest = (x / step).round_()
-    digits = torch.empty(DIGITS, *x.shape, dtype=torch.int8)
+    digits = x.new_empty(DIGITS, *x.shape, dtype=torch.int8)
     for digit, power in zip(digits, (BASE**2, BASE, 1)):
         values = (rest / power).round_()
         rest.sub_(values, alpha=power)
@@ -185,15 +183,15 @@ class Scratch(threading.local):
     """Memory that is used again: new pages for each product would cost more than the product."""
 
     def __init__(self):
-        self.kept: dict[str, Tensor] = {}
+        self.kept: dict[tuple[str, torch.device], Tensor] = {}
 
-    def take(self, name: str, dtype: torch.dtype, *shape: int) -> Tensor:
-        """Uninitialised values, which the next one of this name overwrites."""
-        size = torch.Size(shape).numel() * dtype.itemsize
-        if name not in self.kept or self.kept[name].numel() < size:
+    def take(self, name: str, device: torch.device, dtype: torch.dtype, *shape: int) -> Tensor:
+        """Uninitialised values, which the next one of this name on the device overwrites."""
+        key, size = (name, device), torch.Size(shape).numel() * dtype.itemsize
+        if key not in self.kept or self.kept[key].numel() < size:
             with torch.inference_mode(False):  # what is made in this mode cannot be written outside of it
-                self.kept[name] = torch.empty(size, dtype=torch.uint8)
-        return self.kept[name][:size].view(dtype).view(shape)
+                self.kept[key] = torch.empty(size, dtype=torch.uint8, device=device)
+        return self.kept[key][:size].view(dtype).view(shape)
 
 
 _scratch = Scratch()
