@@ -98,7 +98,7 @@ class KolorsChatGLM3Loader:
                     {
                         "default": "default",
                         "advanced": True,
-                        "tooltip": "default lets ComfyUI decide; cpu saves video memory, but a new prompt takes longer.",
+                        "tooltip": "default lets ComfyUI decide; cpu saves video memory but encodes more slowly.",
                     },
                 ),
             },

@@ -33,8 +33,8 @@ ENABLED = os.environ.get("KOLORS_CPU") != "0"
 PLAIN_TENSORS = (Tensor, nn.Parameter)
 #: Operations whose layers are torch's with a cast. Others, for fp8 or GGUF, know better what to do.
 PLAIN_OPERATIONS = (comfy.ops.disable_weight_init, comfy.ops.manual_cast)
-FEW = 512  # rows that are multiplied block by block with a weight that is not float32, if that has so
-MANY = 1 << 20  # many values
+FEW = 512  # rows, up to which a weight that is not float32 is unpacked block by block
+MANY = 1 << 20  # values, from which on a weight that is not float32 has products of its own
 LARGE = 64 * 64  # latent cells of a convolution's input, from which on its channels go last
 # The host hands an override the functions inside its decorator.
 PYTORCH, SUB_QUADRATIC = inspect.unwrap(attention.attention_pytorch), inspect.unwrap(attention.attention_sub_quad)
@@ -57,19 +57,19 @@ def is_at_hand(tensor: Tensor) -> bool:
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, native: bool = False) -> Tensor:
     """``nn.functional.linear``: x (..., i), weight (o, i), bias (o,) of any float dtypes -> (..., o) in that of x.
 
-    native: a weight in bfloat16 may be multiplied as such.
+    native: a large weight in bfloat16 may be multiplied as such.
     """
     bias = None if bias is None else bias.to(x.dtype)
     if _fits(x, weight, bias):
         if weight.dtype == torch.float32:
             return products.multiply(x, weight, bias)
         rows = x.reshape(-1, x.shape[-1])
-        if len(rows) <= FEW and weight.numel() >= MANY:
-            is_native = native and weight.dtype == torch.bfloat16 and products.bfloat16_pays()
-            y = (products.multiply_bfloat16 if is_native else products.multiply_stored)(rows, weight)
-            return _finish(y, x, bias)
-        weight = weight.to(x.dtype)
-        return products.multiply(x, weight, bias)
+        if weight.numel() >= MANY:
+            if native and weight.dtype == torch.bfloat16 and products.bfloat16_pays():
+                return _finish(products.multiply_bfloat16(rows, weight), x, bias)
+            if len(rows) <= FEW:
+                return _finish(products.multiply_stored(rows, weight), x, bias)
+        return products.multiply(x, weight.to(x.dtype), bias)
     return nn.functional.linear(x, weight.to(x.dtype), bias)
 
 

@@ -4,7 +4,7 @@ A matrix that is not float32 is read in blocks that stay in the processor's cach
 whole matrix in float32 would cost four to eight times its own size in traffic, and new pages for each product.
 
 Packed integers are multiplied as integers. Each row of the input becomes three digits of int8, each of which torch
-multiplies with the stored bytes exactly; together they are as exact as float32, at a third of its time. In 4 bits the
+multiplies with the stored bytes exactly; together they are as exact as float32, and take less time. In 4 bits the
 columns of the input are put into the order in which the halves of the bytes are taken.
 
 Axes: r rows, i in features, o out features.
@@ -25,7 +25,8 @@ THREADS = 8  # so many
 TILE = 16  # columns that a product has at least, and a multiple of
 BASE = 254  # of the digits: a rounding error cannot take them out of int8
 DIGITS = 3
-MARGIN = 1.3  # how much quicker rounded products must be to be taken
+MARGIN = 1.3  # how much quicker rounded products must be to be taken, and
+LEAST = 0.5  # exact ones: native instructions are quicker by far more, and a busy machine measures badly
 
 
 # ---- float32 --------------------------------------------------------------------------------------------------------
@@ -45,8 +46,8 @@ def onednn_linear() -> Callable[..., Tensor] | None:
 def multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``nn.functional.linear`` of float32 by oneDNN: x (..., i), weight (o, i), bias (o,) -> (..., o).
 
-    Torch's own choice is MKL, which uses half the width of the vector registers on some processors. With MKL's widest
-    path oneDNN is still quicker from 4 rows on (`benchmarks/products.py`).
+    Torch's own choice is MKL, which uses half the width of the vector registers where the processor is not Intel's: on
+    an AMD EPYC with AVX-512 it takes 1.4 to 5 times as long (`benchmarks/products.py`).
     """
     if (linear := onednn_linear()) is None:
         return nn.functional.linear(x, weight, bias)
@@ -58,14 +59,14 @@ def multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def as_columns(rows: int, outputs: int, inputs: int) -> bool:
     """Whether a product is quicker as ``weight @ x.T``, in which oneDNN reads the weight in the order it lies in.
 
-    Otherwise oneDNN reorders it for each product. But the columns are filled up to a multiple of `TILE`, and few long
-    columns are slow. The limits are read off `benchmarks/products.py`, and off whole prompts at two widths.
+    Otherwise oneDNN reorders it for each product. But the columns are filled up to a multiple of `TILE`, and few short
+    ones are slow. The limits are read off `benchmarks/products.py`, and off whole prompts at two widths.
     """
     return outputs >= 512 and (7 if inputs >= 2048 else TILE) < rows <= 64
 
 
 def multiply_columns(linear: Callable[..., Tensor], x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """The same bits as the product of rows."""
+    """The product of rows with that of columns; the same bits on an AMD EPYC."""
     rows = x.reshape(-1, x.shape[-1])
     y = linear(weight, _fill(rows), None, "none", [], "")[:, : len(rows)].t().contiguous()
     return (y if bias is None else y.add_(bias)).view(*x.shape[:-1], len(weight))
@@ -136,10 +137,12 @@ def _integers(packed: Tensor, bits: int) -> Tensor:
 
 
 def multiply_floats(x: Tensor, packed: Tensor, scale: Tensor, bits: int) -> Tensor:
+    """`multiply_packed` by unpacking to float32; x in the order of `order_columns` where bits is 4."""
     return _multiply_unpacked(x, packed, lambda rows, values: values.copy_(_integers(packed[rows], bits))).mul_(scale)
 
 
 def multiply_integers(x: Tensor, packed: Tensor, scale: Tensor, bits: int) -> Tensor:
+    """`multiply_packed` by digits of int8; x in the order of `order_columns` where bits is 4."""
     multiply = integer_product()
     assert multiply is not None
     digits, step = split_digits(x)
@@ -199,17 +202,23 @@ _scratch = Scratch()
 
 @functools.cache
 def integers_pay() -> bool:
-    """Whether torch multiplies int8 exactly here, and in less time than unpacked; found out once.
+    """Whether torch multiplies int8 exactly here, and by instructions of the processor; found out once.
 
-    A processor without instructions for it may cut sums of two products at 16 bits.
+    Without such instructions oneDNN adds two products in 16 bits, where the largest do not fit.
     """
-    weight, x = torch.full((64, 256), -127, dtype=torch.int8), torch.full((TILE, 256), 127, dtype=torch.int8)
     multiply = integer_product()
-    if multiply is None or not (multiply(weight, x.t()) == -127 * 127 * 256).all():
+    if multiply is None or not is_exact(multiply):
         return False
     x, packed, scale = torch.ones(TILE, 2048), torch.ones(4096, 2048, dtype=torch.int8), torch.ones(4096)
     integers, floats = (functools.partial(by, x, packed, scale, 8) for by in (multiply_integers, multiply_floats))
-    return ratio(integers, floats) > 1.0
+    return ratio(integers, floats) > LEAST
+
+
+def is_exact(multiply: Callable[[Tensor, Tensor], Tensor]) -> bool:
+    """Whether a product of int8 has the right sums of the largest values of either sign."""
+    signs = torch.tensor([[1, 1], [1, -1], [-1, 1], [-1, -1]], dtype=torch.int8).repeat(TILE, 128)
+    weight, x = 127 * signs, (127 * signs[:TILE]).t()
+    return torch.equal(multiply(weight, x), (weight.double() @ x.double()).int())
 
 
 @functools.cache

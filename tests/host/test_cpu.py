@@ -204,6 +204,14 @@ def test_many_rows_or_few_values_are_multiplied_at_once(cpu, ways, monkeypatch, 
     assert relative_error(found, torch.nn.functional.linear(rows(2, 4), WEIGHT.half().float())) <= EXACT and not ways
 
 
+def test_bfloat16_is_multiplied_as_such_whatever_the_number_of_rows(cpu, ways, monkeypatch):
+    """The same prompt alone and among others must not differ."""
+    monkeypatch.setattr(products, "bfloat16_pays", lambda: True)
+    monkeypatch.setattr(cpu, "FEW", 7)
+    cpu.linear(rows(2, 4), WEIGHT.bfloat16(), native=True)
+    assert ways == ["multiply_bfloat16"]
+
+
 def test_only_the_text_encoder_agrees_to_be_rounded(cpu):
     import comfy.ops
     from comfyui_kolors.kolors_core.host.text_encoder.storage import Storage
