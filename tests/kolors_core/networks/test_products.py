@@ -226,8 +226,13 @@ def test_a_processor_without_instructions_for_integers_multiplies_exactly(instru
 
 
 def test_torch_without_integer_products_gets_floats(asked_anew, monkeypatch):
-    monkeypatch.setattr(products, "integer_product", lambda: None)
-    assert not products.integers_pay()
+    def missing(*args):
+        raise NotImplementedError("Could not run 'aten::_int_mm' with arguments from the 'CPU' backend.")
+
+    for found in (None, missing):
+        products.integers_pay.cache_clear()
+        monkeypatch.setattr(products, "integer_product", lambda found=found: found)
+        assert not products.integers_pay()
 
 
 @pytest.mark.parametrize(("ratio", "taken"), [(0.4, False), (0.6, True)])
