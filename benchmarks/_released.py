@@ -13,6 +13,7 @@ import struct
 import tempfile
 import time
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import _memory
@@ -21,17 +22,21 @@ import loaders
 import torch
 from _alone import run_alone, settle
 from _report import table
-from comfyui_kolors.demo.random_models import random_tokenizer
+from comfyui_kolors.demo.random_models import random_tokenizer, tokenizer_tensors
+from comfyui_kolors.kolors_core.files.safetensors import DTYPES
+from comfyui_kolors.kolors_core.host.text_encoder.storage import Storage
+from comfyui_kolors.kolors_core.host.text_encoder.tokenizer import NAME
 from comfyui_kolors.kolors_core.networks.chatglm3 import ChatGLM3Config
 from comfyui_kolors.kolors_core.networks.quantization import BITS, LARGEST, pack
-from comfyui_kolors.kolors_core.networks.tokenizer import TOKENIZER_KEY, pad_left
+from comfyui_kolors.kolors_core.networks.tokenizer import pad_left
 from torch import Tensor
 
 RELEASED = ChatGLM3Config()
 TINY = ChatGLM3Config(vocab_size=512, hidden_size=256, num_layers=2, head_dim=32, ffn_size=512)
-DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
-STORAGES = (*BITS, *DTYPES)
-NAMES = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32", torch.int8: "I8", torch.uint8: "U8"}
+HALVES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+STORAGES = {name: Storage(torch.int8, torch.float16, bits) for name, bits in BITS.items()} | {
+    name: Storage(dtype, dtype) for name, dtype in HALVES.items()
+}
 PROMPTS, TOKENS = 5, 20
 HEADINGS = ("Stored in", "file, GB", "load, s", "first prompt, s", "next prompt, s", "weights read once, s", "ratio",
             "peak, MiB")  # fmt: skip
@@ -59,62 +64,32 @@ class Pool:
         return self.values[self.start : self.start + count].view(shape)
 
 
-def layout(config: ChatGLM3Config, storage: str) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
-    """Dtype and shape of the tensors of a file, by their published names."""
-    half, bits = DTYPES.get(storage, torch.float16), BITS.get(storage)
-    result: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {
-        "embedding.word_embeddings.weight": (half, (config.vocab_size, config.hidden_size)),
-        "rotary_pos_emb.inv_freq": (half, (config.rotary_dim // 2,)),
-    }
-    qkv = config.hidden_size + 2 * config.num_groups * config.head_dim
-    matrices = {
-        "self_attention.query_key_value": (qkv, config.hidden_size),
-        "self_attention.dense": (config.hidden_size, config.hidden_size),
-        "mlp.dense_h_to_4h": (2 * config.ffn_size, config.hidden_size),
-        "mlp.dense_4h_to_h": (config.hidden_size, config.ffn_size),
-    }
-    for layer in range(config.num_layers):
-        prefix = f"encoder.layers.{layer}"
-        for norm in ("input_layernorm", "post_attention_layernorm"):
-            result[f"{prefix}.{norm}.weight"] = (half, (config.hidden_size,))
-        result[f"{prefix}.self_attention.query_key_value.bias"] = (half, (qkv,))
-        for name, (rows, columns) in matrices.items():
-            shape = (rows, columns * bits // 8) if bits else (rows, columns)
-            result[f"{prefix}.{name}.weight"] = (torch.int8 if bits else half, shape)
-            if bits:
-                result[f"{prefix}.{name}.weight_scale"] = (torch.float32, (rows,))
-    return result
-
-
-def values(tensors: dict[str, tuple[torch.dtype, tuple[int, ...]]], storage: str) -> Iterator[Tensor]:
+def values(tensors: dict[str, Tensor], bits: int | None) -> Iterator[Tensor]:
     """Values of each; scales are such that the deviation of packed matrices is the same."""
-    bits = BITS.get(storage)
-    size = min(POOL, max(torch.Size(shape).numel() for _, shape in tensors.values()))
-    pools = {dtype: Pool(dtype, bits, size) for dtype in {dtype for dtype, _ in tensors.values()}}
-    for key, (dtype, shape) in tensors.items():
-        if key.endswith("_scale"):
-            yield torch.full(shape, 0.02 * 3**0.5 / LARGEST[bits])
+    size = min(POOL, max(tensor.numel() for tensor in tensors.values()))
+    pools = {dtype: Pool(dtype, bits, size) for dtype in {tensor.dtype for tensor in tensors.values()}}
+    for key, tensor in tensors.items():
+        if bits and key.endswith("_scale"):
+            yield torch.full(tensor.shape, 0.02 * 3**0.5 / LARGEST[bits])
         elif key.endswith("layernorm.weight"):
-            yield torch.ones(shape, dtype=dtype)
+            yield torch.ones(tensor.shape, dtype=tensor.dtype)
         else:
-            yield pools[dtype].take(*shape)
+            yield pools[tensor.dtype].take(*tensor.shape)
 
 
-def write_encoder(path: Path, storage: str, config: ChatGLM3Config = RELEASED) -> Path:
-    """A safetensors file of random weights in `storage`, with a tokenizer inside."""
-    tensors = layout(config, storage)
-    tokenizer = torch.frombuffer(bytearray(random_tokenizer()), dtype=torch.uint8)
-    header, end = {}, 0
-    for key, (dtype, shape) in (tensors | {TOKENIZER_KEY: (torch.uint8, tuple(tokenizer.shape))}).items():
-        start, end = end, end + torch.Size(shape).numel() * dtype.itemsize
-        header[key] = {"dtype": NAMES[dtype], "shape": list(shape), "data_offsets": [start, end]}
+def write_encoder(path: Path, tensors: dict[str, Tensor], bits: int | None) -> Path:
+    """A safetensors file of random values in the shapes and dtypes of meta tensors, with a tokenizer inside."""
+    tokenizer = tokenizer_tensors(random_tokenizer())
+    names, header, end = {dtype: name for name, dtype in DTYPES.items()}, {}, 0
+    for key, tensor in (tensors | tokenizer).items():
+        start, end = end, end + tensor.nbytes
+        header[key] = {"dtype": names[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
-        for tensor in values(tensors, storage):
+        for tensor in chain(values(tensors, bits), tokenizer.values()):
             tensor.contiguous().view(torch.uint8).numpy().tofile(file)
-        tokenizer.numpy().tofile(file)
     return path
 
 
@@ -133,7 +108,7 @@ def encode_in_this_process(path: str) -> dict[str, float]:
     with torch.inference_mode():
         for _ in range(1 + PROMPTS):
             ids = [3, 4, *torch.randint(10, 460, (TOKENS,), generator=generator).tolist()]
-            tokens = {"chatglm3": [[(token, 1.0) for token in pad_left(ids, 256)]]}
+            tokens = {NAME: [[(token, 1.0) for token in pad_left(ids, 256)]]}
             started = time.perf_counter()
             clip.encode_from_tokens(tokens, return_pooled=True)
             read = time.perf_counter()
@@ -156,16 +131,15 @@ def encode_in_this_process(path: str) -> dict[str, float]:
 def measure(script: str, config: ChatGLM3Config, parent: Path | None = None) -> dict[str, dict[str, float]]:
     """`encode_in_this_process` of a file of each storage, which is written into `parent` and removed again."""
     report = {}
-    for storage in STORAGES:
+    for name, storage in STORAGES.items():
         with tempfile.TemporaryDirectory(dir=parent) as folder:
-            needed = sum(
-                torch.Size(shape).numel() * dtype.itemsize for dtype, shape in layout(config, storage).values()
-            )
+            tensors = storage.expected(config)
+            needed = sum(tensor.nbytes for tensor in tensors.values())
             if shutil.disk_usage(folder).free < 1.1 * needed:
-                print(f"{storage} left out: {folder} has no room for {needed / 1e9:.1f} GB", flush=True)
+                print(f"{name} left out: {folder} has no room for {needed / 1e9:.1f} GB", flush=True)
                 continue
-            path = write_encoder(Path(folder) / f"{storage}.safetensors", storage, config)
-            report[storage] = run_alone(script, "--prompts", path)
+            path = write_encoder(Path(folder) / f"{name}.safetensors", tensors, storage.bits)
+            report[name] = run_alone(script, "--prompts", path)
     return report
 
 

@@ -48,11 +48,11 @@ def prompt(tokens: int) -> list[int]:
     return [3, 4, *torch.randint(10, 4000, (tokens,), generator=generator).tolist()]
 
 
-def build_pair(sizes: Sizes):
-    """Our encoder as the host builds it, and the reference, with the same weights."""
-    theirs = build_chatglm3(sizes, PIECES[sizes])
+def build_pair(sizes: Sizes, dtype: torch.dtype = torch.float32):
+    """Our encoder as the host builds it, and the reference, with the same weights in `dtype`."""
+    theirs = build_chatglm3(sizes, PIECES[sizes]).to(dtype)
     encoder = {key: tensor for key, tensor in theirs.state_dict().items() if "output_layer" not in key}
-    storage = Storage(torch.float32, torch.float32)
+    storage = Storage(dtype, dtype)
     config = ChatGLM3Config.from_state_dict(encoder)
     ours = storage.build(config)
     ours.load_state_dict(convert_weights(config, Weights.of(encoder), storage, storage), assign=True)
@@ -156,14 +156,8 @@ def measure_errors(sizes: Sizes) -> dict[str, dict[str, tuple[float, ...]]]:
 def measure_diffusers(sizes: Sizes, rounds: int) -> dict[str, dict[str, float]]:
     """Seconds of a prompt by diffusers in half precision, and of this package in the same: all layers of `sizes`."""
     result = {}
-    for name, dtype in _released.DTYPES.items():
-        theirs = build_chatglm3(sizes, PIECES[sizes])
-        encoder = {key: tensor.to(dtype) for key, tensor in theirs.state_dict().items() if "output_layer" not in key}
-        storage = Storage(dtype, dtype)
-        ours = storage.build(ChatGLM3Config.from_state_dict(encoder))
-        ours.load_state_dict(encoder, assign=True, strict=False)
-        ours.requires_grad_(False).eval()
-        theirs.to(dtype)
+    for name, dtype in _released.HALVES.items():
+        ours, theirs = build_pair(sizes, dtype)
         runs = {
             "diffusers": partial(encode, theirs, [prompt(20)]),
             "ours": partial(encode_prompts, ours, [prompt(20)]),

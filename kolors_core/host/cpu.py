@@ -75,7 +75,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, native: bool =
 
 def multiply_packed(x: Tensor, packed: Tensor, scale: Tensor, bits: int, bias: Tensor | None = None) -> Tensor:
     """The same with a matrix as `..networks.quantization` packs it, scale (o,)."""
-    if _fits(x, scale[:, None].expand(-1, x.shape[-1]), bias):
+    if _are_plain(x, scale, bias) and packed.is_cpu and x.shape[-1] * bits == packed.shape[1] * 8:
         return _finish(products.multiply_packed(x.reshape(-1, x.shape[-1]), packed, scale, bits), x, bias)
     return linear(x, dequantize(packed, scale, bits, x.dtype), bias)
 
@@ -86,18 +86,25 @@ def _finish(y: Tensor, x: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _fits(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
-    """Whether our products take these: plain floats in RAM, float32 rows, shapes that fit, and nothing that learns."""
+    """Whether our products take these: plain values of shapes that fit."""
+    if not _are_plain(x, weight, bias) or weight.ndim != 2 or x.ndim == 0 or not x.shape[-1] == weight.shape[1] > 0:
+        return False
+    return bias is None or bias.shape == weight.shape[:1]
+
+
+def _are_plain(x: Tensor, *others: Tensor | None) -> bool:
+    """Whether these are floats in RAM, x in float32, and none of them learns."""
     if not is_cpu(x.device) or torch.compiler.is_compiling() or x.dtype != torch.float32:
         return False
     learns = torch.is_grad_enabled()
-    for tensor in (x, weight) if bias is None else (x, weight, bias):
+    for tensor in (x, *others):
+        if tensor is None:
+            continue
         if type(tensor) not in PLAIN_TENSORS or not tensor.is_cpu or not tensor.is_floating_point():
             return False
         if learns and tensor.requires_grad:
             return False
-    if weight.ndim != 2 or x.ndim == 0 or not x.shape[-1] == weight.shape[1] > 0:
-        return False
-    return bias is None or bias.shape == weight.shape[:1]
+    return True
 
 
 class CPULinear(nn.Linear):

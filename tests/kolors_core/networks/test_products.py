@@ -206,7 +206,6 @@ sys.path.insert(0, "tests")
 import conftest, torch
 from comfyui_kolors.kolors_core.networks import products
 from comfyui_kolors.kolors_core.networks.quantization import dequantize, quantize
-from house import ROOT
 from reference import relative_error
 packed, scale = quantize(torch.randn(200, 512), 8)
 x = torch.randn(23, 512)
