@@ -2,6 +2,7 @@
 
     nodes       thin: declare, check what only a node can know, call one function, return
     host        the only folder that imports ComfyUI
+    models      which model files there are, where, whole or not: `python -m kolors_core.models`; no ComfyUI
     migrate     workflows of the older packs: `python -m kolors_core.migrate`; no ComfyUI, no torch
     files       what a file is and what is in it, under the names of the networks
     networks    the models in plain torch, one a file
@@ -16,7 +17,8 @@
 FLOORS = {
     "pack": ("nodes", "host"),
     "nodes": ("host", "files.conditioning", "files.image_prompt"),
-    "host": ("migrate.table", "files", "networks", "sampling", "keys", "errors"),
+    "host": ("models", "migrate.table", "files", "networks", "sampling", "keys", "errors"),
+    "models": ("files", "networks", "keys", "errors"),
     "migrate": (),
     "files": (
         "networks.tokenizer.SPECIAL_TOKENS",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
-from torch import Tensor
+Value = TypeVar("Value")
 
 
-def strip_prefix(state_dict: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def strip_prefix(state_dict: Mapping[str, Value], prefix: str) -> dict[str, Value]:
     """The entries under `prefix`, without it."""
     return {key[len(prefix) :]: value for key, value in state_dict.items() if key.startswith(prefix)}
 

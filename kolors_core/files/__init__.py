@@ -1,6 +1,7 @@
 """What lies in files: read by content, never by name, and never executed.
 
 weights          the tensors of a model, whatever they lie in; what is missing among them
+header           what a file is by its first bytes; no torch
 safetensors, torch_pickle, gguf    one container each
 config           JSON inside a weight file, or beside it
 conditioning     a prompt's CONDITIONING as a file

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from ..errors import KolorsError, locate
 from ..networks.padding import count_equal
-from .safetensors import read_head, write_safetensors
+from .header import read_head
+from .safetensors import write_safetensors
 from .weights import read_state_dict
 
 FORMAT = "kolors-conditioning-1"

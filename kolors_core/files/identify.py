@@ -1,12 +1,10 @@
-"""What a state dict is, told from its keys and shapes alone."""
+"""What a state dict is, told from its keys and shapes alone; those of a header do as well."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any
-
-from torch import Tensor
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 from ..errors import shorten
 from ..keys import count_indices, find_prefix, strip_prefix
@@ -23,7 +21,17 @@ CHATGLM_KEY = re.compile(r"(|.*\.)encoder\.layers\.\d+\.self_attention\.query_ke
 CHATGLM_UNUSED = ("output_layer.", "encoder.final_layernorm.", "prefix_encoder.")
 
 
-def find_kolors_unet(state_dict: Mapping[str, Tensor]) -> str | None:
+class Shaped(Protocol):
+    """A tensor, or what a header says of one."""
+
+    @property
+    def shape(self) -> Sequence[int]: ...
+
+
+Value = TypeVar("Value")
+
+
+def find_kolors_unet(state_dict: Mapping[str, Shaped]) -> str | None:
     """The prefix of a Kolors UNet in `state_dict`, or None.
 
     Kolors' mark among SDXL-shaped UNets: a Linear ``encoder_hid_proj``, and a label input as wide as the encoder's
@@ -40,7 +48,7 @@ def find_kolors_unet(state_dict: Mapping[str, Tensor]) -> str | None:
     return prefix
 
 
-def find_chatglm3(state_dict: Mapping[str, Tensor]) -> str | None:
+def find_chatglm3(state_dict: Iterable[str]) -> str | None:
     """The prefix of a ChatGLM3 text encoder, or of a part of one, in `state_dict`; None where there is none."""
     for key in state_dict:
         if match := CHATGLM_KEY.fullmatch(key):
@@ -48,7 +56,7 @@ def find_chatglm3(state_dict: Mapping[str, Tensor]) -> str | None:
     return None
 
 
-def extract_chatglm3(state_dict: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def extract_chatglm3(state_dict: Mapping[str, Value], prefix: str) -> dict[str, Value]:
     """The encoder's tensors under their published names, without the parts Kolors never runs."""
     encoder = strip_prefix(state_dict, prefix)
     return {
@@ -58,7 +66,7 @@ def extract_chatglm3(state_dict: Mapping[str, Tensor], prefix: str) -> dict[str,
     }
 
 
-def is_quantized(state_dict: Mapping[str, Tensor]) -> bool:
+def is_quantized(state_dict: Mapping[str, object]) -> bool:
     """Whether matrices are stored as integers with a ``weight_scale``."""
     return any(key.endswith(".weight_scale") for key in state_dict)
 
@@ -87,7 +95,7 @@ def diffusers_unet_layout(keys: Iterable[str]) -> dict[str, Any]:
     }
 
 
-def describe(state_dict: Mapping[str, Tensor]) -> str:
+def describe(state_dict: Mapping[str, Shaped]) -> str:
     """Say in words what `state_dict` seems to be, for messages."""
     keys = list(state_dict)
 
@@ -120,7 +128,7 @@ def describe(state_dict: Mapping[str, Tensor]) -> str:
     return f"an unknown model ({len(keys)} tensors: {shorten(keys)})"
 
 
-def _describe_unet(state_dict: Mapping[str, Tensor]) -> str | None:
+def _describe_unet(state_dict: Mapping[str, Shaped]) -> str | None:
     """Name an SD-family UNet by its key names and the width of its text conditioning."""
     to_key = find_prefix(state_dict, "attn2.to_k.weight")
     if to_key is None:

@@ -20,9 +20,9 @@ from torch import Tensor
 
 from ..errors import BadFile, KolorsError, naming
 from . import conditioning
+from .header import TORCH, read_head
 from .identify import describe
-from .safetensors import read_head, write_safetensors
-from .torch_pickle import TORCH
+from .safetensors import write_safetensors
 from .weights import read_state_dict
 
 FORMAT = "kolors-image-prompt-1"

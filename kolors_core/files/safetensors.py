@@ -9,9 +9,6 @@ every tensor from the disk, spread over the whole file. Source: the format's des
 
 from __future__ import annotations
 
-import json
-import re
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,10 +19,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import BadFile
+from .header import expected_size, read_header
 
-SAFETENSORS = re.compile(rb".{8}\{", re.DOTALL)  # how such a file begins: the length of the header, then the header
-HEAD_BYTES = 4096  # the metadata comes first in the header
-LENGTH = 8  # bytes at the start of the file that tell the length of the header
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
     "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
@@ -72,34 +67,6 @@ def map_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         return tensors, file.metadata() or {}
 
 
-def read_header(path: Path) -> tuple[dict[str, Any], int]:
-    """The header as it stands there, and where the values start, in bytes.
-
-    Raises HeaderTooLongError, or ValueError or RecursionError where it cannot be read.
-    """
-    with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(LENGTH))
-        if LENGTH + length > path.stat().st_size:
-            raise HeaderTooLongError(f"{length:,}")
-        return json.loads(file.read(length)), LENGTH + length
-
-
-class HeaderTooLongError(ValueError):
-    """The header is longer than the file; the message is its length."""
-
-
-def expected_size(path: Path) -> str:
-    """What the header says of a damaged file's size, in words that follow "of n bytes"."""
-    try:
-        header, start = read_header(path)
-        end = start + max(entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__")
-    except HeaderTooLongError as error:
-        return f", too short for its header of {error}"
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError):
-        return ", with an unreadable header"
-    return f"; its header asks for {end:,}" if end != path.stat().st_size else ""
-
-
 def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Write a file that appears whole or not at all."""
     partial = path.with_suffix(".partial")
@@ -108,14 +75,3 @@ def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def read_head(path: Path) -> bytes:
-    """The first bytes of a file, which tell its kind; none where it is no file or cannot be read."""
-    if not path.is_file():  # a pipe would wait for ever
-        return b""
-    try:
-        with path.open("rb") as file:
-            return file.read(HEAD_BYTES)
-    except OSError:
-        return b""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import pickle
 import pickletools
-import re
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,7 +22,6 @@ from torch.types import Storage
 from ..errors import BadFile
 
 ZIP = b"PK\x03\x04"  # how torch's zipped pickles begin
-TORCH = re.compile(rb"PK\x03\x04|\x80")  # how a torch file begins
 DEPTH = 100  # dots in the name of a part; published files have few
 SHARED = 4  # times a file's size that its tensors may take; a tied embedding lies in it once and counts twice
 DEEPEST = 100  # tuples in tuples; torch's own are three deep

@@ -10,24 +10,12 @@ from pathlib import Path
 from torch import Tensor
 
 from ..errors import BadFile, naming, shorten
-from .safetensors import SAFETENSORS, read_safetensors
-from .torch_pickle import TORCH, read_torch
+from .header import SAFETENSORS, SMALLEST, TORCH, describe_signature
+from .safetensors import read_safetensors
+from .torch_pickle import read_torch
 
 INDEX = "*.index*.json"  # Hugging Face's lists of a model's shards: .index.json, or .index.fp16.json of a variant
 ALL = slice(None)  # rows of a tensor
-SMALLEST = 16  # bytes; a file with fewer holds nothing
-
-#: First bytes of files that people put into a model folder by mistake, and what to say about each.
-SIGNATURES = (
-    (b"\x89PNG", "a PNG image"),
-    (b"\xff\xd8\xff", "a JPEG image"),
-    (b"RIFF", "a WebP image or a sound"),
-    (b"GGUF", "a GGUF file"),
-    (b"version https://git-lfs", "a Git LFS pointer: the download fetched the placeholder instead of the file"),
-    (b"<!DOCTYPE", "a web page: the download saved a login or error page instead of the file"),
-    (b"<html", "a web page: the download saved a login or error page instead of the file"),
-    (b"\x1f\x8b", "a gzip archive"),
-)
 
 
 @dataclass(frozen=True)
@@ -122,14 +110,6 @@ def _open_file(path: Path) -> Weights:
             f"is {describe_signature(head)} ({size:,} bytes). Expected a .safetensors file, "
             "or a .bin, .pt or .ckpt file of torch. Put the right file there."
         )
-
-
-def describe_signature(head: bytes) -> str:
-    """Name a file kind by its first bytes."""
-    for signature, name in SIGNATURES:
-        if head.startswith(signature):
-            return name
-    return "not a weight file"
 
 
 def check_tensors(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], what: str) -> None:

@@ -11,6 +11,11 @@ import re
 import pytest
 from house import HOST_MODULES, PACK, SEAM, called_name, imported_modules, name_of
 
+NETWORK = re.compile(r"(urllib|http)$")
+NETWORK_ROOMS = (
+    "kolors_core/models/addresses.py",
+    "kolors_core/models/download.py",
+)  # the only ones that may know of it
 # Of what the host brings, what broke the earlier packs at its updates; and what an offline model has no use for.
 UNWANTED_MODULES = re.compile(
     r"(transformers|diffusers|accelerate|huggingface_hub|modelscope|requests|urllib3?|http|httpx|aiohttp|ftplib|socket"
@@ -138,7 +143,10 @@ SOURCE_RULES = {
 def test_source(rule, path):
     if rule is find_host_imports and path.is_relative_to(SEAM):
         return
-    assert not rule(ast.parse(path.read_text(encoding="utf-8"))), name_of(path)
+    faults = rule(ast.parse(path.read_text(encoding="utf-8")))
+    if rule is find_unwanted_imports and name_of(path) in NETWORK_ROOMS:
+        faults = [fault for fault in faults if not NETWORK.search(fault)]
+    assert not faults, name_of(path)
 
 
 @pytest.mark.parametrize("rule, bad", [(rule, bad) for rule, snippets in SOURCE_RULES.items() for bad in snippets])

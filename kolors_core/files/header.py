@@ -1,0 +1,90 @@
+"""What a file is by its first bytes, and what a safetensors file holds by its header; nothing else of it is read.
+
+Source: the format's description in the repository of safetensors.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from pathlib import Path
+from typing import Any, NamedTuple
+
+SAFETENSORS = re.compile(rb".{8}\{", re.DOTALL)  # how such a file begins: the length of the header, then the header
+TORCH = re.compile(rb"PK\x03\x04|\x80")  # how a torch file begins
+HEAD_BYTES = 4096  # the metadata comes first in the header of a safetensors file
+LENGTH = 8  # bytes at the start of the file that tell the length of the header
+METADATA = "__metadata__"
+SMALLEST = 16  # bytes; a file with fewer holds nothing
+
+#: First bytes of files that people put into a model folder by mistake, and what to say about each.
+SIGNATURES = (
+    (b"\x89PNG", "a PNG image"),
+    (b"\xff\xd8\xff", "a JPEG image"),
+    (b"RIFF", "a WebP image or a sound"),
+    (b"GGUF", "a GGUF file"),
+    (b"version https://git-lfs", "a Git LFS pointer: the download fetched the placeholder instead of the file"),
+    (b"<!DOCTYPE", "a web page: the download saved a login or error page instead of the file"),
+    (b"<html", "a web page: the download saved a login or error page instead of the file"),
+    (b"\x1f\x8b", "a gzip archive"),
+)
+
+
+class Shape(NamedTuple):
+    """What a header says of a tensor, as far as it is needed to tell what the file is."""
+
+    shape: tuple[int, ...]
+
+
+def read_head(path: Path) -> bytes:
+    """The first bytes of a file, which tell its kind; none where it is no file or cannot be read."""
+    if not path.is_file():  # a pipe would wait for ever
+        return b""
+    try:
+        with path.open("rb") as file:
+            return file.read(HEAD_BYTES)
+    except OSError:
+        return b""
+
+
+def describe_signature(head: bytes) -> str:
+    """Name a file kind by its first bytes."""
+    for signature, name in SIGNATURES:
+        if head.startswith(signature):
+            return name
+    return "not a weight file"
+
+
+def read_header(path: Path) -> tuple[dict[str, Any], int]:
+    """The header as it stands there, and where the values start, in bytes.
+
+    Raises HeaderTooLongError, or ValueError or RecursionError where it cannot be read.
+    """
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(LENGTH))
+        if LENGTH + length > path.stat().st_size:
+            raise HeaderTooLongError(f"{length:,}")
+        return json.loads(file.read(length)), LENGTH + length
+
+
+class HeaderTooLongError(ValueError):
+    """The header is longer than the file; the message is its length."""
+
+
+def expected_size(path: Path) -> str:
+    """What the header says of a damaged file's size, in words that follow "of n bytes"."""
+    try:
+        header, start = read_header(path)
+        end = start + max(entry["data_offsets"][1] for key, entry in header.items() if key != METADATA)
+    except HeaderTooLongError as error:
+        return f", too short for its header of {error}"
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError):
+        return ", with an unreadable header"
+    return f"; its header asks for {end:,}" if end != path.stat().st_size else ""
+
+
+def read_shapes(path: Path) -> dict[str, Shape]:
+    """The tensors of a safetensors file by key, without their values. Raises what `read_header` does, or TypeError."""
+    header, _ = read_header(path)
+    return {key: Shape(tuple(entry["shape"])) for key, entry in header.items() if key != METADATA}

@@ -1,0 +1,7 @@
+"""The model files: which there are, where they come from, whether they are whole; `python -m kolors_core.models`.
+
+catalog     every file of every feature: size, hash, folder, licence
+addresses   where a file can be had, and the only hosts that are ever asked
+
+No ComfyUI.
+"""
