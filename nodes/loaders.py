@@ -1,7 +1,7 @@
 """Nodes that read files."""
 
 from ..kolors_core.host import checkpoint, model_files, unet_file
-from ..kolors_core.host.text_encoder import load, storage
+from ..kolors_core.host.text_encoder import load, storage, tokenizer_file
 
 
 class KolorsUNETLoader:
@@ -101,6 +101,15 @@ class KolorsChatGLM3Loader:
                         "tooltip": "default lets ComfyUI decide; cpu saves video memory but encodes more slowly.",
                     },
                 ),
+                "tokenizer": (
+                    [tokenizer_file.FIND, tokenizer_file.FETCH],
+                    {
+                        "default": tokenizer_file.FIND,
+                        "tooltip": "What to do where tokenizer.model is missing. find reports it; fetch if missing "
+                        "downloads this one file (1 MB) from huggingface.co, hf-mirror.com or modelscope.cn, checks it "
+                        "and puts it beside the encoder.",
+                    },
+                ),
             },
         }
 
@@ -108,9 +117,9 @@ class KolorsChatGLM3Loader:
     def IS_CHANGED(cls, text_encoder_name, **kwargs):
         return model_files.fingerprint("text_encoders", text_encoder_name)
 
-    def load(self, text_encoder_name, weight_dtype, device="default"):
+    def load(self, text_encoder_name, weight_dtype, device="default", tokenizer=tokenizer_file.FIND):
         path = model_files.resolve("text_encoders", text_encoder_name)
-        return (load.load_text_encoder(path, weight_dtype, device),)
+        return (load.load_text_encoder(path, weight_dtype, device, tokenizer),)
 
 
 class KolorsCheckpointLoader:

@@ -15,6 +15,7 @@ SAFETENSORS = re.compile(rb".{8}\{", re.DOTALL)  # how such a file begins: the l
 TORCH = re.compile(rb"PK\x03\x04|\x80")  # how a torch file begins
 HEAD_BYTES = 4096  # the metadata comes first in the header of a safetensors file
 LENGTH = 8  # bytes at the start of the file that tell the length of the header
+LONGEST = 100_000_000  # bytes of a header, by the format
 METADATA = "__metadata__"
 SMALLEST = 16  # bytes; a file with fewer holds nothing
 
@@ -25,16 +26,19 @@ SIGNATURES = (
     (b"RIFF", "a WebP image or a sound"),
     (b"GGUF", "a GGUF file"),
     (b"version https://git-lfs", "a Git LFS pointer: the download fetched the placeholder instead of the file"),
-    (b"<!DOCTYPE", "a web page: the download saved a login or error page instead of the file"),
+    (b"<!doctype", "a web page: the download saved a login or error page instead of the file"),
     (b"<html", "a web page: the download saved a login or error page instead of the file"),
+    (b"<?xml", "an XML page: the download saved an error message instead of the file"),
     (b"\x1f\x8b", "a gzip archive"),
 )
+UNKNOWN = "not a weight file"
 
 
 class Shape(NamedTuple):
     """What a header says of a tensor, as far as it is needed to tell what the file is."""
 
     shape: tuple[int, ...]
+    dtype: str = ""
 
 
 def read_head(path: Path) -> bytes:
@@ -50,21 +54,25 @@ def read_head(path: Path) -> bytes:
 
 def describe_signature(head: bytes) -> str:
     """Name a file kind by its first bytes."""
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:16].lower()  # as servers write their pages
     for signature, name in SIGNATURES:
-        if head.startswith(signature):
+        if head.startswith(signature) or (signature.startswith(b"<") and start.startswith(signature)):
             return name
-    return "not a weight file"
+    return UNKNOWN
 
 
-def read_header(path: Path) -> tuple[dict[str, Any], int]:
+def read_header(path: Path, longest: int = LONGEST) -> tuple[dict[str, Any], int]:
     """The header as it stands there, and where the values start, in bytes.
 
-    Raises HeaderTooLongError, or ValueError or RecursionError where it cannot be read.
+    longest: bytes of a header that is read at all.
+    Raises HeaderTooLongError, or ValueError, struct.error or RecursionError where it cannot be read.
     """
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(LENGTH))
         if LENGTH + length > path.stat().st_size:
             raise HeaderTooLongError(f"{length:,}")
+        if length > longest:
+            raise ValueError(f"its header of {length:,} bytes is longer than {longest:,}")
         return json.loads(file.read(length)), LENGTH + length
 
 
@@ -84,7 +92,11 @@ def expected_size(path: Path) -> str:
     return f"; its header asks for {end:,}" if end != path.stat().st_size else ""
 
 
+def shapes_of(header: dict[str, Any]) -> dict[str, Shape]:
+    """The tensors of a header by key. Raises TypeError, KeyError or AttributeError where it is none."""
+    return {key: Shape(tuple(entry["shape"]), str(entry["dtype"])) for key, entry in header.items() if key != METADATA}
+
+
 def read_shapes(path: Path) -> dict[str, Shape]:
-    """The tensors of a safetensors file by key, without their values. Raises what `read_header` does, or TypeError."""
-    header, _ = read_header(path)
-    return {key: Shape(tuple(entry["shape"])) for key, entry in header.items() if key != METADATA}
+    """The tensors of a safetensors file by key, without their values. Raises what `read_header` and `shapes_of` do."""
+    return shapes_of(read_header(path)[0])

@@ -60,8 +60,8 @@ def open_weights(path: str | Path) -> Weights:
     with naming(path):
         shards = find_shards(path)
     if not shards:
-        return _open_file(path)
-    owners = {key: part for part in map(_open_file, shards) for key in part.tensors}
+        return open_file(path)
+    owners = {key: part for part in map(open_file, shards) for key in part.tensors}
     tensors = {key: part.tensors[key] for key, part in owners.items()}
     return Weights(tensors, {}, lambda key, rows: owners[key].read(key, rows))
 
@@ -93,7 +93,7 @@ def find_shards(path: Path) -> list[Path]:
     return []
 
 
-def _open_file(path: Path) -> Weights:
+def open_file(path: Path) -> Weights:
     if not path.is_file():
         raise FileNotFoundError(f"{path.name} is not in {path.parent}.")
     with naming(path):

@@ -93,7 +93,7 @@ FILES = (
         "madebyollin/sdxl-vae-fp16-fix", "sdxl.vae.safetensors", MIT, "AI-ModelScope/sdxl-vae-fp16-fix",
     ),
     ModelFile(
-        "ip-adapter", "ipadapter", "ip_adapter_plus_general.safetensors", 1_010_000_000, None,
+        "ip-adapter-plus", "ipadapter", "ip_adapter_plus_general.safetensors", 1_010_000_000, None,
         "Kwai-Kolors/Kolors-IP-Adapter-Plus", "ip_adapter_plus_general.safetensors", KOLORS,
         revision="refs/pr/4", exact=False,
     ),
@@ -103,7 +103,7 @@ FILES = (
         revision="refs/pr/4", exact=False,
     ),
     ModelFile(
-        "faceid", "ipadapter", "ipa-faceid-plus.bin", 2_390_000_000, None,
+        "faceid-plus", "ipadapter", "ipa-faceid-plus.bin", 2_390_000_000, None,
         "Kwai-Kolors/Kolors-IP-Adapter-FaceID-Plus", "ipa-faceid-plus.bin", KOLORS,
         "Kwai-Kolors/Kolors-IP-Adapter-FaceID-Plus", exact=False,
     ),
@@ -148,8 +148,8 @@ SHARDS = (
 #: What a user wants to do, and the files that it takes beside those of text-to-image.
 FEATURES = {
     "text-to-image": ("unet", "encoder", "tokenizer", "vae"),
-    "ip-adapter": ("ip-adapter", "vision-encoder"),
-    "faceid": ("faceid", "vision-encoder", *(f.name for f in FILES if f.name.startswith("antelopev2-"))),
+    "ip-adapter": ("ip-adapter-plus", "vision-encoder"),
+    "faceid": ("faceid-plus", "vision-encoder", *(f.name for f in FILES if f.name.startswith("antelopev2-"))),
     "controlnet": tuple(f.name for f in FILES if f.name.startswith("controlnet-")),
     "inpainting": ("inpainting",),
     "few-steps": ("lcm-lora",),

@@ -31,6 +31,7 @@ SPECIAL_TOKENS = (
 )
 PAD_ID = 0
 PROMPT_ROWS = 256  # rows of a Kolors conditioning; a longer prompt takes a multiple of it
+VOCABULARY = 64_798  # pieces and special tokens of the published one
 EMBEDDING_MULTIPLE = 256  # ChatGLM rounds its embedding table up to a multiple of this
 
 
@@ -92,7 +93,7 @@ class ChatGLM3Tokenizer:
 
     def fits(self, embedding_rows: int) -> bool:
         """Whether an embedding table of so many rows was made for this vocabulary."""
-        return self.vocab_size <= embedding_rows < self.vocab_size + EMBEDDING_MULTIPLE
+        return fits(self.vocab_size, embedding_rows)
 
     def encode(self, text: str, limit: int = PROMPT_ROWS) -> Tokens:
         """Tokenize plain text; every weight is 1."""
@@ -138,6 +139,11 @@ class ChatGLM3Tokenizer:
     def decode(self, ids: list[int]) -> str:
         """Text of `ids`; special tokens and padding are left out."""
         return self.processor.decode([token for token in ids if PAD_ID < token < self.pieces])
+
+
+def fits(vocabulary: int, embedding_rows: int) -> bool:
+    """Whether an embedding table of so many rows was made for so many tokens."""
+    return vocabulary <= embedding_rows < vocabulary + EMBEDDING_MULTIPLE
 
 
 def _well_formed(text: str) -> str:

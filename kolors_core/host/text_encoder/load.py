@@ -21,15 +21,18 @@ from ..messages import log_load
 from ..model_files import where_to_get
 from . import clip, storage
 from .storage import Storage
-from .tokenizer_file import find_tokenizer
+from .tokenizer_file import FIND, find_tokenizer
 
 CHECKPOINT_PREFIX = "text_encoders."
 
 
-def load_text_encoder(path: str, weight_dtype: str = "default", device: str = "default", **reload_options):
+def load_text_encoder(
+    path: str, weight_dtype: str = "default", device: str = "default", tokenizer: str = FIND, **reload_options
+):
     """Load a ChatGLM3 encoder as a CLIP; `device` "default" is the host's choice, any other one of torch's names.
 
-    reload_options: given by the host alone, see `compat.allow_reloading`.
+    tokenizer: what is done where it is missing, see `find_tokenizer`. reload_options: given by the host alone, see
+    `compat.allow_reloading`.
     Raises KolorsError where the file is something else or incomplete, or no tokenizer is found.
     """
     started = time.perf_counter()
@@ -43,11 +46,11 @@ def load_text_encoder(path: str, weight_dtype: str = "default", device: str = "d
                 f"is {describe(weights.tensors)}. Expected a ChatGLM3 text encoder. {where_to_get('text_encoders')}"
             )
         encoder, config, source = check_encoder(weights, prefix, settings)
-    tokenizer = find_tokenizer(path, config.vocab_size, weights.tensors.get(TOKENIZER_KEY))
+    found = find_tokenizer(path, config.vocab_size, weights.tensors.get(TOKENIZER_KEY), tokenizer)
     load_device = options.get("load_device", comfy.model_management.text_encoder_device())
     target = storage.choose_storage(weight_dtype, source, load_device)
     state_dict = storage.convert_weights(config, encoder, source, target)
-    loaded = clip.build_clip(state_dict, tokenizer, config, target, options, **reload_options)
+    loaded = clip.build_clip(state_dict, found, config, target, options, **reload_options)
     compat.allow_reloading(loaded.patcher, _reload_patcher, path, weight_dtype, device)
     log_load("ChatGLM3 text encoder", path, target, loaded.patcher.model_size(), started)
     return loaded

@@ -27,6 +27,8 @@ def test_a_name_says_what_a_file_is():
 
 def test_features_are_made_of_files_that_there_are():
     assert {name for names in FEATURES.values() for name in names} <= set(BY_NAME)
+    same = set(FEATURES) & set(BY_NAME)
+    assert all(FEATURES[name] == (name,) for name in same), "a name is that of a feature or of a file"
     assert [file.name for file in files_of(["text-to-image", "vae", "lcm-lora"])] == [
         "unet",
         "encoder",
@@ -51,7 +53,7 @@ def test_every_file_has_an_address_on_the_hub_and_its_mirror(monkeypatch):
         found = addresses(file)
         assert {"huggingface", "hf-mirror"} <= set(found)
         assert all(url.startswith(MIRRORS[mirror] + "/") for mirror, url in found.items())
-    adapter = addresses(BY_NAME["ip-adapter"])
+    adapter = addresses(BY_NAME["ip-adapter-plus"])
     assert adapter["hf-mirror"].endswith(
         "/Kwai-Kolors/Kolors-IP-Adapter-Plus/resolve/refs%2Fpr%2F4/ip_adapter_plus_general.safetensors"
     )
