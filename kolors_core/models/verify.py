@@ -61,6 +61,8 @@ def find_fault(
 
 
 def _find_fault(path: Path, size: int | None, sha256: str | None, advance: Callable[[int], None] | None) -> str | None:
+    if path.is_symlink() and not path.exists():
+        return "is a link to a file that is not there"
     found = path.stat().st_size
     if not path.is_file():
         return "is not a file"
@@ -173,7 +175,8 @@ def _find_missing_shard(path: Path, size: int) -> str | None:
 def read_index(path: Path) -> dict[str, str]:
     """The shard of each tensor, by an index of Hugging Face; empty where the file is none."""
     try:
-        names = json.loads(path.read_bytes())["weight_map"]
-        return {str(key): Path(name).name for key, name in names.items()}
+        shards = json.loads(path.read_bytes())["weight_map"]
+        names = {str(key): Path(name).name for key, name in shards.items()}
     except DAMAGED:
         return {}
+    return {} if any(not name or "\0" in name for name in names.values()) else names
