@@ -88,7 +88,13 @@ def test_imports_of_a_floor_and_of_those_below_it_are_allowed():
 
 COMMANDS = [path for path in PACK if module_of(path).split(".")[0] in ("migrate", "models")]
 #: What a room of a command takes where it is installed, or imports only when it is needed.
-OPTIONAL = {"models.convert": {"torch"}, "models.download": {"certifi"}, "models.get": {"tqdm"}, "models.folders": {"yaml"}}
+OPTIONAL = {
+    "models.check": {"psutil"},
+    "models.convert": {"torch"},
+    "models.download": {"certifi"},
+    "models.folders": {"yaml"},
+    "models.get": {"tqdm"},
+}
 
 
 def foreign_imports(tree: ast.AST) -> list[str]:
