@@ -66,7 +66,7 @@ def check(root: Path | None, quick: bool, write: Callable[[str], object]) -> int
     scanner = Scanner(folder, quick, show_progress)
     found = settle(scanner.run())
     served = find_served(found)
-    movable = {role for each in found if each.misplaced and not each.fault for role in each.roles} - served
+    movable = {role for each in found if each.misplaced and not each.fault for role in each.roles}
     say(f"ComfyUI: {folder}")
     for note in scanner.notes:
         _write_wrapped(say, note, "")

@@ -437,6 +437,8 @@ def test_a_file_that_is_being_fetched(root):
         "  UNet          unfinished  200 bytes  diffusion_models/Kolors-UNet-fp16.safetensors.part\n"
         f"      Go on with it: {GET} unet\n"
     )
+    put(root / "models" / "diffusion_models" / "Kolors-UNet-fp16.safetensors.part", CONTENTS["unet"])
+    assert rows(root)[1].startswith("  UNet          unfinished  838 bytes")  # not under its name yet
 
 
 def test_an_ending_that_comfyui_does_not_list(root):
@@ -466,6 +468,20 @@ def test_a_checkpoint_holds_several(root):
         "  UNet + Text encoder + VAE  whole   1.24 KB  checkpoints/all.safetensors\n"
         "  Tokenizer                  inside           checkpoints/all.safetensors\n"
         "      It has the tokenizer inside; no other is needed for it.\n",
+    )
+
+    (root / "models" / "checkpoints").rename(root / "models" / "unet")
+    status, text = rows(root)
+    assert status == 1
+    assert "      It lies in unet; Load Kolors Checkpoint looks in checkpoints. Move it to\n" in text
+
+
+def test_another_version_under_a_published_name_is_told_and_taken(root):
+    install(root, unet=small_models.unet(dtype="BF16", prefix="unet."))
+    status, text = rows(root)
+    assert status == 0
+    assert (
+        "Kolors-UNet-fp16.safetensors\n      It is not the published file, but may be another version of it.\n" in text
     )
 
 
@@ -500,6 +516,7 @@ def test_shards_are_compared_one_by_one(root):
     names = list(SHARDS)
     other = {name: content.replace(bytes(50), b"\1" * 50, 1) for name, content in SHARDS.items()}
     put(folder / names[2], SHARDS[names[2]][:-60])
+    assert "Other" not in rows(root)[1]  # a shard is no file of its own
     assert (
         "      It has a damaged shard: pytorch_model-00003-of-00007.bin is cut short or\n"
         "      damaged: the list of its contents, which comes last, cannot be read.\n"
@@ -510,6 +527,29 @@ def test_shards_are_compared_one_by_one(root):
         put(folder / name, other[name])
     _, text = rows(root)
     assert "damaged" not in text and "      It is not the published one, but may be another ChatGLM3.\n" in text
+
+
+def test_shards_in_safetensors_are_one_encoder(root):
+    install(root, encoder=None)
+    folder = root / "models" / "text_encoders" / "mine"
+    put(
+        folder / "model.safetensors.index.json",
+        INDEX.replace(b"pytorch_model-", b"m-").replace(b".bin", b".safetensors"),
+    )
+    for name in SHARDS:
+        put(folder / name.replace("pytorch_model-", "m-").replace(".bin", ".safetensors"), CONTENTS["encoder"])
+    status, text = rows(root)
+    assert status == 0 and text.count("Text encoder") == 1
+    assert "  Text encoder  whole      59 KB  text_encoders/mine/model.safetensors.index.json\n" in text
+
+
+def test_another_models_file_of_a_published_name_is_of_no_concern(root):
+    install(root)
+    name = "unet/diffusion_pytorch_model.fp16.safetensors"
+    put(root / "models" / "diffusers" / "xl" / name, small_models.sdxl_unet())
+    assert rows(root) == (0, f"{UNET}{ENCODER}{TOKENS}{VAE}")
+    put(root / "models" / "diffusers" / "Kolors" / name, small_models.sdxl_unet())
+    assert "      It is a checkpoint or UNet of SDXL, not a Kolors UNet.\n" in rows(root)[1]
 
 
 def test_the_index_of_another_model_is_of_no_concern(root):
@@ -567,6 +607,10 @@ def test_where_a_tokenizer_is_found(root, encoder, tokenizer):
     ("tokenizer", "words"),
     [
         ("tokenizer.model", "lies in models, where no loader looks. Move it to models/text_encoders."),
+        (
+            "LLM/tokenizer/tokenizer.model",
+            "lies in LLM/tokenizer, where no loader looks. Move it to\n      models/text_encoders.",
+        ),
         ("LLM/b/tokenizer.model", "lies in LLM/b, where no loader looks. Move it to models/text_encoders."),
         (
             "vae/tokenizer/tokenizer.model",
