@@ -94,6 +94,21 @@ def test_a_request_is_passed_on_to_known_hosts_only(url, start, allowed):
     assert not [store for store in STORES if urlsplit(f"https://{store}").hostname != store]
 
 
+@pytest.mark.parametrize("readme", ["README.md", "README_zh.md"])
+def test_the_readme_lists_the_files_with_their_folders_and_sizes(readme):
+    rows = [row for row in (ROOT / readme).read_text(encoding="utf-8").splitlines() if row.startswith("|")]
+    for file in FILES:
+        if file.folder.startswith("insightface") or file.name in ("controlnet-depth", "controlnet-pose"):
+            continue  # together in one row
+        (row,) = (row for row in rows if f"`{file.file}`" in row)
+        digits = f"{file.size:,}" if file is TOKENIZER else f"{file.size / 1e9:.2f} GB"
+        assert digits in row or f"{file.size / 1e6:.0f} MB" in row, row
+        assert f"`models/{file.folder}`" in row
+        assert f"huggingface.co/{file.repo}/tree/{file.revision.replace('/', '%2F')}" in row
+    faces = sum(file.size for file in FILES if file.folder.startswith("insightface"))
+    assert any("antelopev2" in row and f"{faces / 1e6:.0f} MB" in row for row in rows)
+
+
 def test_the_catalog_needs_neither_torch_nor_comfyui():
     code = (
         "import sys, kolors_core.models.addresses; sys.exit(any(m in sys.modules for m in ('torch', 'folder_paths')))"
