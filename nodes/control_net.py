@@ -51,6 +51,10 @@ class KolorsControlNetLoader:
         }
 
     @classmethod
+    def VALIDATE_INPUTS(cls, control_net_name):
+        return model_files.validate("controlnet", control_net_name)
+
+    @classmethod
     def IS_CHANGED(cls, control_net_name, **kwargs):
         return model_files.fingerprint("controlnet", control_net_name)
 

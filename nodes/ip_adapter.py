@@ -129,6 +129,10 @@ class KolorsIPAdapterLoader:
         }
 
     @classmethod
+    def VALIDATE_INPUTS(cls, ipadapter_name):
+        return model_files.validate("ipadapter", ipadapter_name)
+
+    @classmethod
     def IS_CHANGED(cls, ipadapter_name):
         return model_files.fingerprint("ipadapter", ipadapter_name)
 

@@ -41,6 +41,10 @@ class KolorsUNETLoader:
         }
 
     @classmethod
+    def VALIDATE_INPUTS(cls, unet_name):
+        return model_files.validate("diffusion_models", unet_name)
+
+    @classmethod
     def IS_CHANGED(cls, unet_name, **kwargs):
         return model_files.fingerprint("diffusion_models", unet_name)
 
@@ -114,6 +118,10 @@ class KolorsChatGLM3Loader:
         }
 
     @classmethod
+    def VALIDATE_INPUTS(cls, text_encoder_name):
+        return model_files.validate("text_encoders", text_encoder_name)
+
+    @classmethod
     def IS_CHANGED(cls, text_encoder_name, **kwargs):
         return model_files.fingerprint("text_encoders", text_encoder_name)
 
@@ -149,6 +157,10 @@ class KolorsCheckpointLoader:
                 ),
             }
         }
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, ckpt_name):
+        return model_files.validate("checkpoints", ckpt_name)
 
     @classmethod
     def IS_CHANGED(cls, ckpt_name):

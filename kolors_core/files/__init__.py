@@ -7,6 +7,7 @@ config           JSON inside a weight file, or beside it
 conditioning     a prompt's CONDITIONING as a file
 image_prompt     an image prompt as a file, ours or another's
 identify         what a state dict is, by its keys and shapes
+kinds            which of Kolors' models a file holds, by its header
 families         widths by which other models are told from Kolors
 lora_keys, control_net_keys    the names that LoRAs and ControlNets have in the wild
 """

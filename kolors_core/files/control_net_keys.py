@@ -7,12 +7,12 @@ Sources: diffusers' ``ControlNetModel`` and ``ControlNetUnionModel`` (key names)
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-
-from torch import Tensor
+from collections.abc import Container, Mapping
+from typing import TypeVar
 
 from ..keys import find_prefix, strip_prefix
-from .families import TEXT_WIDTHS
+from .families import SDXL, TEXT_WIDTHS
+from .identify import Shaped
 
 DIFFUSERS_MARK, SD_MARK = "controlnet_cond_embedding.conv_in.weight", "zero_convs.0.0.weight"
 CONTROL_LORA_MARK = "lora_controlnet"
@@ -20,8 +20,10 @@ DIFFERENCE_MARK = "difference"  # weights that hold what a UNet lacks to them
 UNION_MARK = "control_add_embedding.linear_1.weight"
 T2I_MARKS = ("adapter.body.0.resnets.0.block1.weight", "body.0.block1.weight", "body.0.in_conv.weight")
 
+Value = TypeVar("Value")
 
-def extract_control_net(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+
+def extract_control_net(state_dict: Mapping[str, Value]) -> dict[str, Value] | None:
     """The tensors of a ControlNet, without the prefix of its file; None where `state_dict` holds none."""
     for mark in (DIFFUSERS_MARK, SD_MARK):
         prefix = find_prefix(state_dict, mark)
@@ -30,17 +32,31 @@ def extract_control_net(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor] |
     return None
 
 
-def is_control_lora(state_dict: Mapping[str, Tensor]) -> bool:
+def is_control_lora(state_dict: Container[str]) -> bool:
     """Whether the file holds a ControlNet as low-rank differences to the UNet that it is used with."""
     return CONTROL_LORA_MARK in state_dict
 
 
-def is_t2i_adapter(state_dict: Mapping[str, Tensor]) -> bool:
+def is_t2i_adapter(state_dict: Container[str]) -> bool:
     """Whether the file holds a T2I-Adapter, which looks at the image alone and reads no text."""
     return any(mark in state_dict for mark in T2I_MARKS)
 
 
-def text_width(control_net: Mapping[str, Tensor]) -> int | None:
+def is_usable(state_dict: Mapping[str, Shaped]) -> bool:
+    """Whether the file holds a ControlNet of Kolors, or anything of its kind that is not known to be of another family.
+
+    A Kolors UNet tells more about the widths that fit it, so this is no more than a first look.
+    """
+    control_net = extract_control_net(state_dict)
+    if control_net is None:
+        control_net = state_dict if is_control_lora(state_dict) or is_t2i_adapter(state_dict) else None
+    if control_net is None or "encoder_hid_proj.weight" in control_net:
+        return control_net is not None
+    width = text_width(control_net)
+    return width is None or TEXT_WIDTHS.get(width, SDXL) == SDXL
+
+
+def text_width(control_net: Mapping[str, Shaped]) -> int | None:
     """Width of the text that the cross attention reads; None where there is no cross attention."""
     for key in control_net:
         if key.endswith(("attn2.to_k.weight", "attn2.to_k.down")):
@@ -48,7 +64,7 @@ def text_width(control_net: Mapping[str, Tensor]) -> int | None:
     return None
 
 
-def describe_family(control_net: Mapping[str, Tensor]) -> str:
+def describe_family(control_net: Mapping[str, Shaped]) -> str:
     """An SD family by the text width, for messages."""
     width = text_width(control_net)
     return f"{TEXT_WIDTHS.get(width or 0, 'another model')} (text width {width})"

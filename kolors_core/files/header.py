@@ -6,6 +6,7 @@ Source: the format's description in the repository of safetensors.
 from __future__ import annotations
 
 import json
+import os
 import re
 import struct
 from pathlib import Path
@@ -17,6 +18,8 @@ HEAD_BYTES = 4096  # the metadata comes first in the header of a safetensors fil
 LENGTH = 8  # bytes at the start of the file that tell the length of the header
 LONGEST = 100_000_000  # bytes of a header, by the format
 METADATA = "__metadata__"
+INDEX = "*.index*.json"  # Hugging Face's lists of a model's shards: .index.json, or .index.fp16.json of a variant
+LONGEST_INDEX = 16_000_000  # bytes of an index that is read at all; those of published models have 300,000
 SMALLEST = 16  # bytes; a file with fewer holds nothing
 
 #: First bytes of files that people put into a model folder by mistake, and what to say about each.
@@ -67,13 +70,19 @@ def read_header(path: Path, longest: int = LONGEST) -> tuple[dict[str, Any], int
     longest: bytes of a header that is read at all.
     Raises HeaderTooLongError, or ValueError, struct.error or RecursionError where it cannot be read.
     """
+    text = read_header_text(path, longest)
+    return json.loads(text), LENGTH + len(text)
+
+
+def read_header_text(path: Path, longest: int = LONGEST) -> bytes:
+    """The JSON of the header, not parsed. Raises what `read_header` does."""
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(LENGTH))
-        if LENGTH + length > path.stat().st_size:
+        if LENGTH + length > os.fstat(file.fileno()).st_size:
             raise HeaderTooLongError(f"{length:,}")
         if length > longest:
             raise ValueError(f"its header of {length:,} bytes is longer than {longest:,}")
-        return json.loads(file.read(length)), LENGTH + length
+        return file.read(length)
 
 
 class HeaderTooLongError(ValueError):
@@ -92,6 +101,11 @@ def expected_size(path: Path) -> str:
     return f"; its header asks for {end:,}" if end != path.stat().st_size else ""
 
 
+def parse_shapes(text: bytes) -> dict[str, Shape]:
+    """The tensors by the JSON of a header. Raises what `shapes_of` does, or ValueError."""
+    return shapes_of(json.loads(text))
+
+
 def shapes_of(header: dict[str, Any]) -> dict[str, Shape]:
     """The tensors of a header by key. Raises TypeError, KeyError or AttributeError where it is none."""
     return {key: Shape(tuple(entry["shape"]), str(entry["dtype"])) for key, entry in header.items() if key != METADATA}
@@ -100,3 +114,15 @@ def shapes_of(header: dict[str, Any]) -> dict[str, Shape]:
 def read_shapes(path: Path) -> dict[str, Shape]:
     """The tensors of a safetensors file by key, without their values. Raises what `read_header` and `shapes_of` do."""
     return shapes_of(read_header(path)[0])
+
+
+def read_index(path: Path) -> dict[str, str]:
+    """The name of the shard that each tensor is in, by key, by an index of Hugging Face; empty where it is none."""
+    try:
+        if path.stat().st_size > LONGEST_INDEX:
+            return {}
+        weight_map = json.loads(path.read_bytes())["weight_map"]
+        names = {str(key): Path(name).name for key, name in weight_map.items()}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OSError):
+        return {}
+    return {} if any(not name or "\0" in name for name in names.values()) else names

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +9,10 @@ from pathlib import Path
 from torch import Tensor
 
 from ..errors import BadFile, naming, shorten
-from .header import SAFETENSORS, SMALLEST, TORCH, describe_signature
+from .header import INDEX, SAFETENSORS, SMALLEST, TORCH, describe_signature, read_index
 from .safetensors import read_safetensors
 from .torch_pickle import read_torch
 
-INDEX = "*.index*.json"  # Hugging Face's lists of a model's shards: .index.json, or .index.fp16.json of a variant
 ALL = slice(None)  # rows of a tensor
 
 
@@ -78,11 +76,8 @@ def find_shards(path: Path) -> list[Path]:
     Empty where there is none. Raises BadFile where one of them is missing.
     """
     for index in sorted(filter(Path.is_file, path.parent.glob(INDEX))):
-        try:
-            names = {Path(name).name for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OSError):
-            continue  # not the index of this model, or of no use
-        if path.name in names or path == index:
+        names = set(read_index(index).values())
+        if names and (path.name in names or path == index):
             missing = sorted(name for name in names if not path.with_name(name).is_file())
             if missing:
                 raise BadFile(

@@ -5,10 +5,13 @@
     unet_file       from a file to MODEL: detected, compared tensor by tensor, loaded
     model_sampling  the noise schedules of that UNet, begun and stepped through as the reference does
     checkpoint      from a file that holds several parts to MODEL, CLIP and VAE
+    diffusers_folder    the same from a folder with a subfolder for each part
     control_net     ControlNets: those of Kolors, and those of SDXL adapted to it
     lora            LoRAs in any key format: renamed, counted, applied
     sampling        the reference's presets as SIGMAS, SAMPLER and a model's choice of noise schedule
-    model_files     where the user's files are, and where a missing one can be had
+    model_files     what the dropdowns list, and where a missing file can be had
+    found_files     Kolors' models in the folders of other packages, told by their contents
+    walk            what may hold weights in and below a folder
     saved_files     small files that one node saves in the output folder and another reads
     messages        what the user sees while a node runs and in the log
     replacements    nodes of the older packs for which ComfyUI itself puts one of ours

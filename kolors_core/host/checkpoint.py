@@ -1,7 +1,8 @@
-"""A checkpoint as the host's MODEL, CLIP and VAE."""
+"""A checkpoint, one file or a diffusers folder, as the host's MODEL, CLIP and VAE."""
 
 from __future__ import annotations
 
+import os
 import time
 
 import comfy.sd
@@ -11,6 +12,7 @@ from ..errors import naming
 from ..files.identify import find_chatglm3
 from ..files.weights import open_weights
 from . import compat
+from .diffusers_folder import load_folder
 from .messages import blame_file, log_load
 from .text_encoder.packed import keep_patches
 from .unet_file import check_unet, extract_unet, give_schedule, inconsistent
@@ -19,10 +21,13 @@ from .unet_file import check_unet, extract_unet, give_schedule, inconsistent
 def load_checkpoint(path: str, **reload_options):
     """Load a checkpoint as (MODEL, CLIP or None, VAE); a diffusers UNet put there by mistake loads as well.
 
-    A VAE that the file does not have is the host's empty one, which says so when it is used.
+    path: of a file, or of a diffusers folder.
+    A VAE that is not there is the host's empty one, which says so when it is used.
     reload_options: given by the host alone, see `compat.allow_reloading`.
-    Raises KolorsError where the file holds no Kolors UNet or an incomplete one.
+    Raises KolorsError where there is no Kolors UNet, or an incomplete one.
     """
+    if os.path.isdir(path):
+        return load_folder(path)
     started = time.perf_counter()
     weights = open_weights(path)
     with naming(path):

@@ -1,15 +1,14 @@
-"""Where the user's model files are: the host's folders, and the LLM folder of the earlier packs."""
+"""Where the user's model files are, by the names that the dropdowns show, and where a missing one can be had."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from fnmatch import fnmatch
 from pathlib import Path
 
 import folder_paths
 
-from ..files.weights import INDEX
+from . import found_files
 
 #: Where each kind of file can be had; printed when one is missing. Nothing is ever downloaded.
 SOURCES = {
@@ -34,23 +33,23 @@ def register() -> None:
 
 
 def list_files(kind: str) -> list[str]:
-    """Names of the weight files of a kind, as the node's dropdown shows them."""
+    """Names of the weight files of a kind, as the node's dropdown shows them: the host's own, then others' found."""
     names = folder_paths.get_filename_list(kind)
     if kind == "ipadapter":  # the host lists every file of a kind that it does not know by itself
         names = folder_paths.filter_files_extensions(names, folder_paths.supported_pt_extensions)
     if kind == "text_encoders":
-        names = sorted({*names, *_list_encoders()})
+        names = sorted({*names, *found_files.list_unlisted_encoders()})
+    if kind in found_files.KINDS:
+        names = list(dict.fromkeys([*names, *found_files.list_found(kind)]))
     return names
 
 
 def resolve(kind: str, name: str) -> str:
-    """The path behind a dropdown's name.
+    """The path behind a dropdown's name, or behind one that a dropdown had before.
 
     Raises FileNotFoundError that says where the file belongs and where to get it.
     """
-    path = folder_paths.get_full_path(kind, name)
-    if path is None and kind == "text_encoders" and name in _list_encoders():
-        path = next((str(folder / name) for folder in _encoder_folders() if (folder / name).is_file()), None)
+    path = folder_paths.get_full_path(kind, name) or found_files.find(kind, name)
     if path is None:
         folders = "\n".join(map(str, folder_paths.get_folder_paths(kind)))
         raise FileNotFoundError(
@@ -59,38 +58,31 @@ def resolve(kind: str, name: str) -> str:
     return path
 
 
+def validate(kind: str, name: object) -> bool | str:
+    """What a loader's VALIDATE_INPUTS returns for the name of a file: a name need not be in the list to have one.
+
+    name: None where it comes from another node.
+    """
+    try:
+        return name is None or bool(resolve(kind, str(name)))
+    except FileNotFoundError as error:
+        return f"Value not in list: {error}"
+
+
 def fingerprint(kind: str, name: str) -> str:
-    """Changes when the file behind a name does: path, time of change and size."""
-    return describe_state(name, lambda: resolve(kind, name))
+    """Changes when a file behind a name does: path, time of change and size of each."""
+    try:
+        files = found_files.files_behind(resolve(kind, name))
+    except FileNotFoundError:
+        return f"{name} missing"
+    return "\n".join(describe_state(file, lambda file=file: file) for file in files)
 
 
 def describe_state(name: str, find: Callable[[], str | Path]) -> str:
-    """The same for a file that `find` finds, or does not."""
+    """Changes when the file that `find` finds, or does not, changes: path, time of change and size."""
     try:
         path = find()
         status = os.stat(path)
     except OSError:
         return f"{name} missing"
     return f"{path} {status.st_mtime_ns} {status.st_size}"
-
-
-def _llm_folders() -> list[Path]:
-    """models/LLM, where the earlier packs kept the encoder, as far as it exists."""
-    known = folder_paths.get_folder_paths("LLM") if "LLM" in folder_paths.folder_names_and_paths else []
-    folders = [Path(folder) for folder in (*known, os.path.join(folder_paths.models_dir, "LLM"))]
-    return [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
-
-
-def _encoder_folders() -> list[Path]:
-    return [*map(Path, folder_paths.get_folder_paths("text_encoders")), *_llm_folders()]
-
-
-def _list_encoders() -> set[str]:
-    """What the host does not list by itself: indices of shards, GGUF files, and everything in models/LLM."""
-    names = set()
-    for folder in filter(Path.is_dir, _encoder_folders()):
-        files, _ = folder_paths.recursive_search(str(folder), [".git"])
-        names |= {file for file in files if fnmatch(file, INDEX) or file.endswith(".gguf")}
-        if folder in _llm_folders():
-            names |= set(folder_paths.filter_files_extensions(files, folder_paths.supported_pt_extensions))
-    return names

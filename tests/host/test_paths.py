@@ -3,9 +3,10 @@
 import os
 
 import pytest
-from comfyui_kolors.demo.random_models import random_tokenizer
+from comfyui_kolors.demo.random_models import TINY, random_chatglm3, random_tokenizer
 from comfyui_kolors.kolors_core.errors import KolorsError
 from comfyui_kolors.kolors_core.networks.tokenizer import ChatGLM3Tokenizer
+from safetensors.torch import save
 
 pytestmark = pytest.mark.host
 
@@ -64,12 +65,13 @@ def test_ip_adapters_have_a_folder_of_which_only_weights_are_listed(paths, folde
 def test_text_encoders_are_listed_from_the_llm_folder_too(paths, folders):
     text_encoders, llm = folders.get_folder_paths("text_encoders")[0], os.path.join(folders.models_dir, "LLM")
     put(os.path.join(text_encoders, "a.safetensors"))
-    put(os.path.join(llm, "checkpoints", "b.safetensors"))
+    put(os.path.join(llm, "checkpoints", "b.safetensors"), save(random_chatglm3(TINY, 480)))
+    put(os.path.join(llm, "another model.safetensors"))
     put(os.path.join(llm, "readme.txt"))
     listed = paths.list_files("text_encoders")
     assert "a.safetensors" in listed
     assert os.path.join("checkpoints", "b.safetensors") in listed
-    assert not [name for name in listed if name.endswith(".txt")]
+    assert "another model.safetensors" not in listed and "readme.txt" not in listed
     found = paths.resolve("text_encoders", os.path.join("checkpoints", "b.safetensors"))
     assert found == os.path.join(llm, "checkpoints", "b.safetensors")
 

@@ -25,7 +25,8 @@ FIND, FETCH = "find", "fetch if missing (1 MB)"
 def find_tokenizer(
     path: str | Path | None, embedding_rows: int, stored: Tensor | None = None, choice: str = FIND
 ) -> ChatGLM3Tokenizer:
-    """The tokenizer of an encoder: `stored` in its file, beside it, anywhere in text_encoders, or of another pack.
+    """The tokenizer of an encoder: `stored` in its file, beside it, in `tokenizer` beside its folder, anywhere in
+    text_encoders, or of another pack.
 
     path: the encoder's file; None where it is inside a checkpoint, beside which nothing is looked for.
     choice: FETCH fetches the published one to beside the encoder where none is found.
@@ -69,8 +70,9 @@ def _fetch(folder: Path, embedding_rows: int) -> ChatGLM3Tokenizer:
 
 
 def _candidates(folder: Path | None) -> Iterator[Path]:
-    if folder is not None and (folder / TOKENIZER_FILE).is_file():
-        yield folder / TOKENIZER_FILE
+    if folder is not None:  # a diffusers folder has one for the tokenizer, too
+        beside = folder / TOKENIZER_FILE, folder.parent / "tokenizer" / TOKENIZER_FILE
+        yield from filter(Path.is_file, beside)
     for root in folder_paths.get_folder_paths("text_encoders"):
         files, _ = folder_paths.recursive_search(root, [".git"]) if os.path.isdir(root) else ([], {})
         yield from (Path(root, file) for file in sorted(files) if os.path.basename(file) == TOKENIZER_FILE)
