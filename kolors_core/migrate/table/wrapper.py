@@ -21,6 +21,7 @@ SCHEDULERS = {
 }
 IMAGE_INPUTS = ("image", "images", "pixels")
 LORA_RANK = 16
+FOLDER = "diffusers/Kolors"  # where that pack downloads, below models/; the new loaders read it there
 DIFFUSERS_FILE = "diffusion_pytorch_model.fp16.safetensors"  # the name of the UNet, and of the VAE
 #: What reads the prompts that KolorsTextEncode makes.
 READERS = ("KolorsSampler", "BizyAirKolorsSampler", "MZ_ChatGLM3Embeds2Conditioning")
@@ -31,12 +32,16 @@ Finder = Callable[[Node, Graph], Link | None]
 
 
 def replace_model_loader(old: Node, graph: Graph) -> None:
-    link = graph.add(old, "KolorsUNETLoader", unet_name=DIFFUSERS_FILE, weight_dtype="default")
-    graph.replace(old, {0: link})
+    name = f"{FOLDER}/unet/{DIFFUSERS_FILE}"
+    graph.replace(old, {0: graph.add(old, "KolorsUNETLoader", unet_name=name, weight_dtype="default")})
+    _note_place(old, graph, name)
+
+
+def _note_place(old: Node, graph: Graph, name: str) -> None:
     graph.report.note(
         old,
-        f"the old node located its file by itself. Move models/diffusers/Kolors/unet/{DIFFUSERS_FILE} into "
-        "models/diffusion_models, or choose another UNet in the new loader.",
+        f"the old node located its files by itself. The new loader reads models/{name}, where that node put it; if "
+        "yours is elsewhere, choose it there.",
     )
 
 
@@ -46,12 +51,8 @@ def replace_encoder_loader(old: Node, graph: Graph) -> None:
 
 
 def _add_encoder(old: Node, graph: Graph, precision: str) -> Link:
-    name = "pytorch_model.bin.index.json"
-    graph.report.note(
-        old,
-        "the old node located its files by itself. Move what is in models/diffusers/Kolors/text_encoder into "
-        "models/text_encoders, or choose another ChatGLM3 in the new loader.",
-    )
+    name = f"{FOLDER}/text_encoder/pytorch_model.bin.index.json"
+    _note_place(old, graph, name)
     return graph.add(old, "KolorsChatGLM3Loader", text_encoder_name=name, weight_dtype=precision)
 
 
@@ -198,8 +199,8 @@ def _decode(old: Node, graph: Graph, samples: Link) -> Link:
     vae = graph.add(old, "VAELoader", vae_name=DIFFUSERS_FILE)
     graph.report.note(
         old,
-        f"it gave an image; that is decoded by a node of its own now. Copy "
-        f"models/diffusers/Kolors/vae/{DIFFUSERS_FILE} into models/vae, or choose SDXL's VAE in the new loader.",
+        f"it gave an image; that is decoded by a node of its own now. Choose SDXL's VAE there, or connect the VAE of a "
+        f"'Load Kolors Checkpoint' with {FOLDER}, which loads all of that folder.",
     )
     return graph.add(old, "VAEDecode", samples=samples, vae=vae)
 

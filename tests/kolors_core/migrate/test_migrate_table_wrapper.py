@@ -29,7 +29,21 @@ def test_kolors_sampler_becomes_a_kolors_ksampler():
     (latent,) = inputs_of(prompt, "EmptyLatentImage")
     assert latent == {"width": 64, "height": 64, "batch_size": 1}
     (encoder,) = inputs_of(prompt, "KolorsChatGLM3Loader")
-    assert encoder == {"text_encoder_name": "pytorch_model.bin.index.json", "weight_dtype": "int8"}
+    index = "diffusers/Kolors/text_encoder/pytorch_model.bin.index.json"
+    assert encoder == {"text_encoder_name": index, "weight_dtype": "int8"}
+
+
+def test_the_loaders_read_what_the_package_downloaded_where_it_is(form):
+    result, report = convert_graph(form(kijai()))
+    places = {
+        "KolorsUNETLoader": "diffusers/Kolors/unet/diffusion_pytorch_model.fp16.safetensors",
+        "KolorsChatGLM3Loader": "diffusers/Kolors/text_encoder/pytorch_model.bin.index.json",
+    }
+    for kind, name in places.items():
+        (node,) = nodes_of(result, kind)
+        assert name in (node.get("widgets_values") or node["inputs"].values())
+        assert any(f"models/{name}" in line for line in report.notes)
+    assert not any(word in line for line in report.notes for word in ("Move", "Copy"))
 
 
 @pytest.mark.parametrize(
@@ -96,7 +110,7 @@ def test_the_loader_of_the_first_day_becomes_two(form):
     result, report = convert_graph(form(old_graphs.first_day(latent=True)))
     assert len(nodes_of(result, "KolorsUNETLoader")) == len(nodes_of(result, "KolorsChatGLM3Loader")) == 1
     assert not any("not connected" in line for line in report.notes)
-    assert any("models/text_encoders" in line for line in report.notes)
+    assert any("models/diffusers/Kolors/text_encoder" in line for line in report.notes)
     if "nodes" not in result:
         assert {one["clip"] for one in inputs_of(result, "KolorsPromptEncode")} == {("KolorsChatGLM3Loader", 0)}
 
@@ -104,7 +118,7 @@ def test_the_loader_of_the_first_day_becomes_two(form):
 def test_a_sampler_that_gave_a_picture_is_followed_by_a_decoder(form):
     result, report = convert_graph(form(old_graphs.first_day(latent=False)))
     (line,) = (line for line in report.notes if "gave an image" in line)
-    assert "KolorsSampler" in line and "models/vae" in line
+    assert "KolorsSampler" in line and "SDXL's VAE" in line and "diffusers/Kolors" in line
     if "nodes" in result:
         assert not canvas_faults(result) and len(nodes_of(result, "VAEDecode")) == 1
     else:
