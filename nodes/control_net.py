@@ -35,7 +35,8 @@ class KolorsControlNetLoader:
                     model_files.list_files("controlnet"),
                     {
                         "tooltip": "The ControlNet in models/controlnet: of Kolors (Canny, Depth, Pose; 2.5 GB each), "
-                        "or of SDXL."
+                        "or of SDXL. Those in models/diffusers, models/LLM and models/checkpoints are listed with "
+                        "their folder."
                     },
                 ),
             },

@@ -25,7 +25,8 @@ class KolorsUNETLoader:
                     model_files.list_files("diffusion_models"),
                     {
                         "tooltip": "The Kolors UNet in models/diffusion_models or models/unet, for example "
-                        "diffusion_pytorch_model.fp16.safetensors (5.2 GB); rename it freely."
+                        "diffusion_pytorch_model.fp16.safetensors (5.2 GB); rename it freely. "
+                        "Those in models/diffusers, models/LLM and models/checkpoints are listed with their folder."
                     },
                 ),
                 "weight_dtype": (
@@ -83,7 +84,8 @@ class KolorsChatGLM3Loader:
                     {
                         "tooltip": "The ChatGLM3 encoder in models/text_encoders, models/clip or models/LLM, "
                         "for example chatglm3-fp16.safetensors (12.5 GB), chatglm3-4bit.safetensors (3.9 GB), a .gguf "
-                        "file, or the index of several shards (.index.json)."
+                        "file, or the index of several shards (.index.json). Those in models/diffusers "
+                        "and models/checkpoints are listed with their folder."
                     },
                 ),
                 "weight_dtype": (
@@ -135,15 +137,15 @@ class KolorsCheckpointLoader:
     CATEGORY = "Kolors/loaders"
     DESCRIPTION = (
         "Loads a Kolors checkpoint: the UNet, and the text encoder and the VAE where the file has them. "
-        "A diffusers UNet that was put into models/checkpoints loads as well."
+        "A diffusers UNet that was put into models/checkpoints loads as well, and so does a whole diffusers folder."
     )
     SEARCH_ALIASES = ["kolors", "kolors checkpoint", "可图", "可图大模型", "加载检查点", "加载可图"]
     RETURN_TYPES = ("MODEL", "CLIP", "VAE")
     RETURN_NAMES = ("model", "clip", "vae")
     OUTPUT_TOOLTIPS = (
         "The Kolors model.",
-        "The text encoder inside the file; empty where it has none, then use Load Kolors ChatGLM3 Text Encoder.",
-        "The VAE inside the file; where it has none, use Load VAE.",
+        "The text encoder inside it; empty where it has none, then use Load Kolors ChatGLM3 Text Encoder.",
+        "The VAE inside it; where it has none, use Load VAE.",
     )
     FUNCTION = "load"
 
@@ -153,7 +155,10 @@ class KolorsCheckpointLoader:
             "required": {
                 "ckpt_name": (
                     model_files.list_files("checkpoints"),
-                    {"tooltip": "A Kolors checkpoint in models/checkpoints, in SD or diffusers layout."},
+                    {
+                        "tooltip": "A Kolors checkpoint in models/checkpoints, in SD or diffusers layout. Diffusers "
+                        "folders in models/diffusers, models/LLM and models/checkpoints are listed with their folder."
+                    },
                 ),
             }
         }
