@@ -10,7 +10,7 @@
     lora            LoRAs in any key format: renamed, counted, applied
     sampling        the reference's presets as SIGMAS, SAMPLER and a model's choice of noise schedule
     model_files     what the dropdowns list, and where a missing file can be had
-    found_files     Kolors' models in the folders of other packages, told by their contents
+    found_files     Kolors' models in the folders of other packages
     walk            what may hold weights in and below a folder
     saved_files     small files that one node saves in the output folder and another reads
     messages        what the user sees while a node runs and in the log

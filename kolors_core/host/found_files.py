@@ -1,4 +1,4 @@
-"""Kolors' models in the folders of other packages: told by their contents, and named after the folder they are in.
+"""Kolors' models in the folders of other packages: detected from their contents, and named after the folder.
 
 Nothing is moved. `diffusers` has what KwaiKolorsWrapper and the hub download, `LLM` what Kolors-MZ and Easy-Use read,
 `checkpoints` what people put there.
