@@ -44,13 +44,13 @@ def list_files(kind: str) -> list[str]:
     return names
 
 
-def resolve(kind: str, name: str) -> str:
+def resolve(kind: str, name: object) -> str:
     """The path behind a dropdown's name, or behind one that a dropdown had before.
 
     Raises FileNotFoundError that says where the file belongs and where to get it.
     """
-    path = folder_paths.get_full_path(kind, name) or found_files.find(kind, name)
-    if path is None:
+    path = isinstance(name, str) and (folder_paths.get_full_path(kind, name) or found_files.find(kind, name))
+    if not path:
         folders = "\n".join(map(str, folder_paths.get_folder_paths(kind)))
         raise FileNotFoundError(
             f"{name} was not found. Put it in one of these folders:\n{folders}\n{where_to_get(kind)}"
@@ -61,15 +61,15 @@ def resolve(kind: str, name: str) -> str:
 def validate(kind: str, name: object) -> bool | str:
     """What a loader's VALIDATE_INPUTS returns for the name of a file: a name need not be in the list to have one.
 
-    name: None where it comes from another node.
+    name: None where it comes from another node; the host itself refuses a list that is no link.
     """
     try:
-        return name is None or bool(resolve(kind, str(name)))
+        return name is None or isinstance(name, list) or bool(resolve(kind, name))
     except FileNotFoundError as error:
         return f"Value not in list: {error}"
 
 
-def fingerprint(kind: str, name: str) -> str:
+def fingerprint(kind: str, name: object) -> str:
     """Changes when a file behind a name does: path, time of change and size of each."""
     try:
         files = found_files.files_behind(resolve(kind, name))

@@ -84,7 +84,7 @@ def save(samples: Link) -> dict:
 
 WRONG_VALUES = {
     "KolorsUNETLoader": [
-        {"unet_name": "../../../etc/passwd"}, {"unet_name": ""}, {"unet_name": None}, {"unet_name": [1, 2, 3]},
+        {"unet_name": "../../../etc/passwd"}, {"unet_name": ""}, {"unet_name": 5}, {"unet_name": [1, 2, 3]},
         {"weight_dtype": "int3"},
     ],
     "KolorsChatGLM3Loader": [
@@ -134,6 +134,15 @@ def test_a_wrong_value_is_refused_before_anything_runs(server, node, values):
     (name,) = values
     errors = [error for entry in json.loads(str(failure))["node_errors"].values() for error in entry["errors"]]
     assert [error["extra_info"]["input_name"] for error in errors] == [name]
+
+
+@runs
+def test_no_name_at_all_is_named_by_the_loader(server):
+    """The host hands the same to a loader's check for a name that comes from another node."""
+    graph = KolorsGraph()
+    failure = fail(server, graph, with_values(graph, "KolorsUNETLoader", {"unet_name": None}))
+    assert (failure.kind, failure.node) == ("FileNotFoundError", "KolorsUNETLoader")
+    assert "None was not found. Put it in one of these folders" in str(failure)
 
 
 @runs
