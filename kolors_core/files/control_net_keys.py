@@ -43,13 +43,10 @@ def is_t2i_adapter(state_dict: Container[str]) -> bool:
 
 
 def is_usable(state_dict: Mapping[str, Shaped]) -> bool:
-    """Whether the file holds a ControlNet of Kolors, or anything of its kind that is not known to be of another family.
-
-    A Kolors UNet tells more about the widths that fit it, so this is no more than a first look.
-    """
+    """Whether the file holds a ControlNet or Control-LoRA of Kolors, or one that no width tells to be of another."""
     control_net = extract_control_net(state_dict)
-    if control_net is None:
-        control_net = state_dict if is_control_lora(state_dict) or is_t2i_adapter(state_dict) else None
+    if control_net is None and is_control_lora(state_dict):
+        control_net = dict(state_dict)
     if control_net is None or "encoder_hid_proj.weight" in control_net:
         return control_net is not None
     width = text_width(control_net)

@@ -311,5 +311,6 @@ def test_link_that_leads_nowhere_is_a_missing_file(server, put, tmp_path, loader
     path = put(loader.folder, "link.safetensors", b"")
     path.unlink()
     path.symlink_to(tmp_path / "moved-away.safetensors")
-    message = loader.refuse(server, path, "FileNotFoundError")
-    assert "was not found" in message
+    with pytest.raises(PromptError, match=r"link\.safetensors was not found") as refusal:
+        loader.load(server, path.name)
+    assert refusal.value.kind == "validation" and str(path.parent) in str(refusal.value)
