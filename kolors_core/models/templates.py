@@ -57,7 +57,7 @@ def shorten(names: Iterable[str]) -> list[str]:
     """The fewest names of features and files that stand for just these files, in their order."""
     names, short = list(names), dict[str, str]()
     for feature, files in catalog.FEATURES.items():
-        if set(files) <= set(names) - set(short) and len(files) > 1:
+        if set(files) <= set(names) and len(files) > 1:
             short |= dict.fromkeys(files, feature)
     return list(dict.fromkeys(short.get(name, name) for name in names))
 

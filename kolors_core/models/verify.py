@@ -27,8 +27,8 @@ from ..files.header import (
 )
 
 CHUNK = 1 << 22  # bytes that are hashed at a time
-HEADER = 16_000_000  # bytes of the longest header that is read; those of published models have 300,000
-LISTING = 64_000_000  # bytes of the longest list of contents or shards that is read
+HEADER = 16_000_000  # bytes of the longest header or index that is read; those of published models have 300,000
+LISTING = 64_000_000  # bytes of the longest list of an archive's contents that is read
 MESSAGE = 1000  # bytes of the longest text that a server sent instead of a file
 LOCAL = 30  # bytes of what stands before each member of a ZIP archive, without its name
 ONNX = b"\x08"
@@ -106,7 +106,7 @@ def find_damage(path: Path, head: bytes) -> str | None:
     """What is wrong with the structure of a file that begins with `head`."""
     size = path.stat().st_size
     if path.suffix == ".json":
-        return _find_missing_shard(path, size)
+        return _find_missing_shard(path)
     if size < SMALLEST:
         return f"is too short to be a model ({size} bytes)"
     if SAFETENSORS.match(head):
@@ -163,8 +163,8 @@ def _find_damage_of_archive(path: Path) -> str | None:
     return None
 
 
-def _find_missing_shard(path: Path, size: int) -> str | None:
-    names = read_index(path) if size <= LISTING else {}
+def _find_missing_shard(path: Path) -> str | None:
+    names = read_index(path)
     if not names:
         return "is not the index of a model"
     files = sorted(set(names.values()))
@@ -173,10 +173,12 @@ def _find_missing_shard(path: Path, size: int) -> str | None:
 
 
 def read_index(path: Path) -> dict[str, str]:
-    """The shard of each tensor, by an index of Hugging Face; empty where the file is none."""
+    """The shard of each tensor, by an index of Hugging Face; empty where the file is none, or cannot be read."""
     try:
+        if path.stat().st_size > HEADER:
+            return {}
         shards = json.loads(path.read_bytes())["weight_map"]
         names = {str(key): Path(name).name for key, name in shards.items()}
-    except DAMAGED:
+    except (OSError, *DAMAGED):
         return {}
     return {} if any(not name or "\0" in name for name in names.values()) else names

@@ -422,6 +422,8 @@ def test_a_vae_that_may_be_another_models(root):
         "      tells. If it is SDXL's, put sdxl into its name.\n"
     )
     path = root / "models" / "vae" / "ft-mse.safetensors"
+    put(root / "models" / "checkpoints" / "an autoencoder.safetensors", small_models.vae(fill=b"\4"))
+    assert "autoencoder" not in rows(root)[1]
     path.rename(path.with_name("SDXL-ft-mse.safetensors"))
     assert rows(root)[0] == 0
     install(root)
@@ -439,6 +441,7 @@ def test_a_file_that_is_being_fetched(root):
     )
     put(root / "models" / "diffusion_models" / "Kolors-UNet-fp16.safetensors.part", CONTENTS["unet"])
     assert rows(root)[1].startswith("  UNet          unfinished  838 bytes")  # not under its name yet
+    assert last(root).startswith(f"Not ready for text to image. Missing: UNet.\n  {GET} unet\n")
 
 
 def test_an_ending_that_comfyui_does_not_list(root):
@@ -717,6 +720,7 @@ def test_links_and_circles(root):
     link(models / "diffusion_models" / "all", models / "loras")
     link(models / "loras" / "up", models)
     link(models / "vae" / "kolors.safetensors", models / "gone")
+    link(models / "vae" / "a.bin.index.json", models / "gone as well")
     status, text = rows(root)
     assert status == 1
     assert text == (
@@ -866,6 +870,8 @@ def test_names_are_shortened_to_features():
         "lcm-lora",
     ]
     assert templates.shorten(every[1:]) == every[1:]
+    both = {*catalog.FEATURES["ip-adapter"], *catalog.FEATURES["faceid"]}  # which share the vision encoder
+    assert templates.shorten(file.name for file in catalog.FILES if file.name in both) == ["ip-adapter", "faceid"]
 
 
 def test_the_catalog_itself_has_no_two_files_that_are_taken_for_each_other(monkeypatch):

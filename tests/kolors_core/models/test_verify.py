@@ -12,7 +12,7 @@ import zipfile
 import pytest
 from comfyui_kolors.kolors_core.files.header import read_header, read_shapes
 from comfyui_kolors.kolors_core.models import verify
-from comfyui_kolors.kolors_core.models.verify import find_fault, hash_of
+from comfyui_kolors.kolors_core.models.verify import find_fault, hash_of, read_index
 from small_models import link, put, safetensors, torch_file
 
 GOOD = safetensors({"a.weight": [32], "b.weight": ("I8", [64])}, metadata={"format": "pt"})
@@ -204,6 +204,14 @@ def test_a_damaged_archive_asks_for_no_memory(tmp_path):
     assert find_fault(path) == expected
     assert tracemalloc.get_traced_memory()[1] < 10_000_000
     tracemalloc.stop()
+
+
+def test_a_long_index_is_not_read(tmp_path):
+    path = put(tmp_path / "a.bin.index.json", b'{"weight_map": {"a": "b"}}')
+    assert read_index(path) == {"a": "b"}
+    put(path, path.read_bytes() + b" " * 16_000_000)
+    assert read_index(path) == {} == read_index(tmp_path / "nothing")
+    assert find_fault(path) == "is not the index of a model"
 
 
 def test_the_format_allows_no_longer_header(tmp_path):
