@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import folder_paths
 
-from ..files.kinds import find_kinds
 from ..files.header import INDEX, read_index
+from ..files.kinds import find_kinds
 
 SKIPPED = ".git"
 SETTLED = 2 * 10**9  # ns; some file systems tell the time of a change in steps of so much

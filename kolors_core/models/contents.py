@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..files.header import SAFETENSORS, Shape, read_head, read_header, shapes_of
+from ..files.header import INDEX, SAFETENSORS, Shape, read_head, read_header, read_index, shapes_of
 from ..files.identify import describe, find_chatglm3, find_kolors_unet
 from ..keys import find_prefix
-from .verify import DAMAGED, HEADER, read_index
+from .verify import DAMAGED, HEADER
 
 TOKENIZER_KEY = "spiece_model"  # of a tokenizer among the tensors
 HIDDEN = 4096  # width of ChatGLM3; the miniature is smaller
@@ -37,7 +37,7 @@ def look_into(path: Path) -> Contents:
     """What is in a file; nothing where it is of a kind that tells nothing, or damaged."""
     head = read_head(path)
     if path.suffix == ".json":
-        is_encoder = path.match("*.index*.json") and find_chatglm3(read_index(path)) is not None
+        is_encoder = path.match(INDEX) and find_chatglm3(read_index(path)) is not None
         return Contents(("encoder",)) if is_encoder else Contents()
     if head.startswith(b"GGUF"):
         return Contents(("encoder",), "GGUF", tokenizer=True) if b"chatglm" in head else Contents()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..files.header import read_index
 from . import catalog
 from .catalog import ModelFile
 from .contents import Contents, look_into
@@ -27,10 +28,10 @@ from .match import (
     role_of,
     roles_of,
 )
-from .verify import find_fault, hash_of, other_content, read_index
+from .verify import find_fault, hash_of, other_content
 
 TOKENIZER = "tokenizer.model"
-INDEX = "pytorch_model.bin.index.json"  # of the published shards
+SHARD_LIST = "pytorch_model.bin.index.json"  # of the published shards
 LISTED = (".safetensors", ".sft", ".bin", ".pt", ".pt2", ".pth", ".ckpt", ".pkl")  # endings that ComfyUI lists
 WEIGHTS = (*LISTED, ".gguf", ".onnx")
 PART = ".part"  # of a file that is being fetched
@@ -160,7 +161,7 @@ class Scanner:
                 first.setdefault(path.parent, self._found(path, kinds))
         for found in first.values():
             found.roles, found.name = ("encoder",), "encoder"
-            found.fault = f"lacks {INDEX} beside it, which is in text_encoder of {catalog.SHARDS[0].repo}"
+            found.fault = f"lacks {SHARD_LIST} beside it, which is in text_encoder of {catalog.SHARDS[0].repo}"
         return list(first.values())
 
     def _hash(self, path: Path) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import struct
 import zipfile
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from ..files.header import (
     describe_signature,
     read_head,
     read_header,
+    read_index,
 )
 
 CHUNK = 1 << 22  # bytes that are hashed at a time
@@ -170,15 +170,3 @@ def _find_missing_shard(path: Path) -> str | None:
     files = sorted(set(names.values()))
     missing = [name for name in files if not path.with_name(name).is_file()]
     return f"lacks {len(missing)} of its {len(files)} files: {shorten(missing)}" if missing else None
-
-
-def read_index(path: Path) -> dict[str, str]:
-    """The shard of each tensor, by an index of Hugging Face; empty where the file is none, or cannot be read."""
-    try:
-        if path.stat().st_size > HEADER:
-            return {}
-        shards = json.loads(path.read_bytes())["weight_map"]
-        names = {str(key): Path(name).name for key, name in shards.items()}
-    except (OSError, *DAMAGED):
-        return {}
-    return {} if any(not name or "\0" in name for name in names.values()) else names
