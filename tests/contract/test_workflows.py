@@ -9,12 +9,18 @@ import re
 from pathlib import Path
 
 import pytest
+from comfyui_kolors.kolors_core.models import addresses, catalog
 from house import CHINESE, ROOT, name_of, our_classes
 
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 FRONT_END_NODES = {"Note", "MarkdownNote", "Reroute", "PrimitiveNode"}
 #: Loaders of files that a template cannot offer: the user's own LoRA, and the miniature in this repository.
 OWN_FILES = re.compile(r"pytorch_lora_weights\.safetensors|kolors-demo-.*")
+#: What the front end offers to download: files with these endings, from these addresses.
+ENDINGS = (".safetensors", ".sft", ".ckpt", ".pth", ".pt")
+SOURCES = ("https://huggingface.co/", "https://civitai.com/")
+NOT_OFFERED = "ipa-faceid-plus.bin"  # is published in no other container
+COMMAND = re.compile(r"`python -m kolors_core\.models get ([^`]*?)(| --from [^`]*)`")
 
 
 def workflow_types(workflow: dict) -> set[str]:
@@ -105,6 +111,67 @@ def test_canvas_rule_finds_faults():
     ):
         assert len(canvas_faults(template(**bad), {"OurLoader"})) == 1, bad
     assert canvas_faults({"nodes": template()["nodes"][1:]}, {"OurLoader"})
+
+
+def entry(file: catalog.ModelFile) -> dict[str, str]:
+    """What a template says of a model file."""
+    known = {"hash": file.sha256, "hash_type": "SHA256"} if file.sha256 else {}
+    address = addresses.address(file, addresses.HUGGING_FACE)
+    return {"name": file.file, "url": address, "directory": file.folder, **known}
+
+
+def offered(model: dict) -> bool:
+    """Whether the front end has a button for it."""
+    return model["name"].endswith(ENDINGS) and model["url"].startswith(SOURCES)
+
+
+def download_faults(workflow: dict) -> list[str]:
+    """Models that are not the catalog's or that the front end cannot fetch, and commands that fetch other files."""
+    faults, fetched = [], set()
+    files = {file.file: file for file in catalog.FILES}
+    for node in workflow["nodes"]:
+        for model in node.get("properties", {}).get("models", []):
+            name = model["name"]
+            if name not in files or model != entry(files[name]):
+                faults.append(f"{name} is not as in the catalog")
+            if offered(model):
+                fetched.add(name)
+            elif name != NOT_OFFERED:
+                faults.append(f"{name} cannot be downloaded by the front end")
+    for node in workflow["nodes"]:
+        if node["type"] == "MarkdownNote" and fetched:
+            commands = COMMAND.findall(node["widgets_values"][0])
+            files_of = [({file.file for file in catalog.files_of(names.split())}, folder) for names, folder in commands]
+            if [names for names, folder in files_of if folder] != [fetched]:
+                faults.append(f"a note takes other files from a folder than {sorted(fetched)}")
+    return faults
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=name_of)
+def test_workflows_offer_the_files_of_the_catalog(path, monkeypatch):
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
+    assert not download_faults(json.loads(path.read_text(encoding="utf-8")))
+
+
+def test_download_rule_finds_faults(monkeypatch):
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
+    vae = entry(catalog.BY_NAME["vae"])
+
+    def template(model: dict, text: str = "`python -m kolors_core.models get vae --from ~/Downloads`") -> dict:
+        note = {"type": "MarkdownNote", "widgets_values": [text]}
+        return {"nodes": [note, {"type": "VAELoader", "properties": {"models": [model]}}]}
+
+    assert not download_faults(template(vae))
+    assert not download_faults(template(entry(catalog.BY_NAME["faceid-plus"]), ""))
+    for change in ({"name": "other.safetensors"}, {"directory": "loras"}, {"hash": "0"}, {"hash_type": "sha"}):
+        assert download_faults(template(vae | change)), change
+    assert download_faults(template({key: value for key, value in vae.items() if key != "hash"}))
+    for change in ({"name": "a.bin"}, {"url": "https://example.org/a"}):
+        assert "cannot be downloaded" in download_faults(template(vae | change))[1], change
+    for text in ("", "`python -m kolors_core.models get vae`", "`python -m kolors_core.models get unet --from .`"):
+        assert len(download_faults(template(vae, text))) == 1, text
+    with pytest.raises(KeyError):
+        download_faults(template(vae, "`python -m kolors_core.models get sdxl`"))
 
 
 @pytest.mark.host
