@@ -69,7 +69,8 @@ def running_server(setup: Setup, progress: Progress, port: int, model_paths: Pat
     with progress.step("Accelerator") as step:
         step.outcome = accelerator = find_accelerator(setup.python)
     command, log = server_command(setup, port, accelerator, model_paths), places.LOGS / f"server-{port}.log"
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}
+    environment.setdefault("HF_HUB_OFFLINE", "1")
     # Threads that wait for each other let others work: where a core is busy with something else, the demo's picture
     # took 142 s with threads that spin, and 2 s with threads that sleep.
     environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
