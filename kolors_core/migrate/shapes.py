@@ -58,7 +58,7 @@ class Shape:
 #: The least that each node needs, in canvas pixels. These are also the nodes of which shapes.json tells the rest.
 SIZES = {
     "KolorsUNETLoader": (315, 82),
-    "KolorsChatGLM3Loader": (315, 106),
+    "KolorsChatGLM3Loader": (315, 130),
     "KolorsCheckpointLoader": (315, 98),
     "KolorsPromptEncode": (390, 256),
     "KolorsKSampler": (315, 238),
