@@ -8,23 +8,28 @@ from pathlib import Path
 
 import folder_paths
 
+from ..models.addresses import HOSTS
+from ..models.catalog import BY_NAME
+from ..models.folders import PACKAGE
 from . import found_files
 
-#: Where each kind of file can be had; printed when one is missing. Nothing is ever downloaded.
-SOURCES = {
-    "diffusion_models": "unet/diffusion_pytorch_model.fp16.safetensors of Kwai-Kolors/Kolors-diffusers",
-    "text_encoders": "chatglm3-fp16.safetensors of Kijai/ChatGLM3-safetensors",
-    "ipadapter": "ip_adapter_plus_general.bin of Kwai-Kolors/Kolors-IP-Adapter-Plus, "
-    "or ipa-faceid-plus.bin of Kwai-Kolors/Kolors-IP-Adapter-FaceID-Plus",
-    "controlnet": "diffusion_pytorch_model.safetensors of Kwai-Kolors/Kolors-ControlNet-Canny, -Depth or -Pose",
-    "tokenizer": "text_encoder/tokenizer.model of Kwai-Kolors/Kolors",
+#: By kind, the files of the catalog that a message offers where one is missing.
+OFFERED = {
+    "diffusion_models": ("unet",),
+    "text_encoders": ("encoder",),
+    "ipadapter": ("ip-adapter-plus", "faceid-plus"),
+    "controlnet": ("controlnet-canny", "controlnet-depth", "controlnet-pose"),
+    "tokenizer": ("tokenizer",),
 }
-MIRRORS = "huggingface.co, hf-mirror.com or modelscope.cn"
 
 
 def where_to_get(kind: str) -> str:
     """A sentence that says where a kind of file can be had; empty for a kind that can be had anywhere."""
-    return f"Get {SOURCES[kind]} ({MIRRORS})." if kind in SOURCES else ""
+    files = [BY_NAME[name] for name in OFFERED.get(kind, ())]
+    if not files:
+        return ""
+    wanted = " or ".join(f"{file.path} of {file.repo}" for file in files)
+    return f"Get {wanted} ({HOSTS}), or run 'python -m kolors_core.models get {' '.join(OFFERED[kind])}' in {PACKAGE}."
 
 
 def register() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import sys
 from pathlib import Path
 
@@ -56,7 +57,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     getting.add_argument("--mirror", choices=MIRRORS, default=HUGGING_FACE, help="where to fetch from")
     getting.add_argument("--root", type=Path, help="a ComfyUI or its models folder; this one by default")
     getting.add_argument("--from", type=Path, dest="folder", help="take the files from a folder, not from the network")
-    getting.add_argument("--overwrite", action="store_true", help="replace files that are there and not whole")
+    getting.add_argument(
+        "--overwrite", action="store_true", help="compare the hashes of what is there, and replace what differs"
+    )
     return parser.parse_args(arguments)
 
 
@@ -77,7 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
         if given.command == "list":
             sys.stdout.write(list_files())
         elif given.command == "check":
-            return check(given.root, given.quick, sys.stdout.write)
+            return check(given.root, given.quick, _say)
         else:
             models = models_folder(find_root(given.root))
             source = Source(given.mirror, models, given.folder and existing(given.folder))
@@ -88,6 +91,8 @@ def main(arguments: list[str] | None = None) -> int:
     except KolorsError as error:
         sys.stderr.write(f"{error}\n")
         return 1
+    except BrokenPipeError:  # whoever reads the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         sys.stderr.write("\nStopped. The same command goes on where it stopped.\n")
         return 130

@@ -18,6 +18,7 @@ MIRRORS = {
     "hf-mirror": "https://hf-mirror.com",
     "modelscope": "https://modelscope.cn",
 }
+HOSTS = "huggingface.co, hf-mirror.com or modelscope.cn"  # the same in words
 #: Hosts, and those below them, that a mirror may pass a request on to.
 STORES = ("huggingface.co", "hf.co", "hf-mirror.com", "modelscope.cn", "aliyuncs.com")
 

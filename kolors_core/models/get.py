@@ -108,11 +108,14 @@ def get(jobs: list[Job], source: Source, overwrite: bool, write: Write) -> None:
 
 
 def _is_there(job: Job, overwrite: bool, write: Write) -> bool:
-    """Raises KolorsError where another file is there, which is not overwritten."""
+    """Whether a file is in its place already; by its hash where that takes no time, or it may be overwritten.
+
+    Raises KolorsError where another one is there, which may not.
+    """
     if not job.target.exists():
         return False
     size = job.file.size if job.file and job.file.exact else None
-    sha256 = job.file.sha256 if job.file and job.file.size < QUICK else None
+    sha256 = job.file.sha256 if job.file and (job.file.size < QUICK or overwrite) else None
     fault = find_fault(job.target, size, sha256)
     if fault is None:
         write(f"{job.name}: {job.target} is there already\n")

@@ -17,16 +17,17 @@ SDXL = re.compile("sdxl|kolors", re.IGNORECASE)  # in the name or the folder of 
 POINTER = re.compile(rb"oid sha256:([0-9a-f]{64})")
 UNCLEAR = ("vae?",)  # the role of a VAE that is SDXL's or SD1.5's
 NEAR = 200  # a size that is rounded is right to this part
+EVERYWHERE = ("checkpoints", "diffusers", LLM)  # where every loader of the pack looks, by contents
 #: The kinds of folders in which a loader looks for a role, the loader, and what it is.
 ROLES = {
-    "unet": (("diffusion_models", "checkpoints", "diffusers"), "Load Kolors UNet", "a Kolors UNet"),
-    "inpainting": (("diffusion_models", "checkpoints", "diffusers"), "Load Kolors UNet", "the UNet for inpainting"),
-    "encoder": (("text_encoders", LLM, "diffusers"), "Load Kolors ChatGLM3 Text Encoder", "ChatGLM3"),
+    "unet": (("diffusion_models", *EVERYWHERE), "Load Kolors UNet", "a Kolors UNet"),
+    "inpainting": (("diffusion_models", *EVERYWHERE), "Load Kolors UNet", "the UNet for inpainting"),
+    "encoder": (("text_encoders", *EVERYWHERE), "Load Kolors ChatGLM3 Text Encoder", "ChatGLM3"),
     "vae": (("vae",), "Load VAE", "SDXL's VAE"),
-    "ip-adapter-plus": (("ipadapter",), "Load Kolors IP-Adapter", "Kolors' IP-Adapter"),
-    "faceid-plus": (("ipadapter",), "Load Kolors IP-Adapter", "Kolors' FaceID adapter"),
+    "ip-adapter-plus": (("ipadapter", *EVERYWHERE), "Load Kolors IP-Adapter", "Kolors' IP-Adapter"),
+    "faceid-plus": (("ipadapter", *EVERYWHERE), "Load Kolors IP-Adapter", "Kolors' FaceID adapter"),
     "vision-encoder": (("clip_vision",), "Load CLIP Vision", "clip-vit-large-patch14-336"),
-    "controlnet": (("controlnet",), "Load Kolors ControlNet", "a Kolors ControlNet"),
+    "controlnet": (("controlnet", *EVERYWHERE), "Load Kolors ControlNet", "a Kolors ControlNet"),
     "lcm-lora": (("loras",), "Load Kolors LoRA", "a LoRA"),
     "antelopev2": (("insightface",), "Apply Kolors FaceID", "a face model"),
 }

@@ -241,7 +241,10 @@ class Scanner:
             verb = "Copy" if "diffusers" in found.kinds else "Move"  # other packages read such a folder as a whole
             lost = role == "vae" and not SDXL.search(found.path.name)
             target = f"{folder}/kolors-vae.safetensors" if lost else folder
-            found.misplaced = f"lies in {where}; {loader} looks in {names}. {verb} it to models/{target}."
+            looks = f"{loader} looks in {names}"
+            if role == "vae" and "diffusers" in found.kinds:
+                looks = f"Load Kolors Checkpoint takes it with the rest of its folder, {loader} looks in {names} only"
+            found.misplaced = f"lies in {where}; {looks}. {verb} it to models/{target}."
         elif role == "antelopev2" and file and not found.path.as_posix().endswith(f"/{file.place}"):
             found.misplaced = f"lies in {found.shown.rpartition('/')[0]}. Move it to models/{folder}."
         elif role != "antelopev2" and found.path.suffix not in (*LISTED, ".json", ".gguf"):

@@ -83,7 +83,9 @@ def test_the_llm_folder_is_not_a_way_out(paths, folders):
         paths.resolve("text_encoders", os.path.join("..", "secret.safetensors"))
 
 
-@pytest.mark.parametrize(("kind", "source"), [("diffusion_models", "Kolors-diffusers"), ("text_encoders", "ChatGLM3")])
+@pytest.mark.parametrize(
+    ("kind", "source"), [("diffusion_models", "unet/.* of Kwai-Kolors/Kolors "), ("text_encoders", "ChatGLM3")]
+)
 def test_a_missing_file_names_its_folders_and_where_to_get_it(paths, kind, source):
     with pytest.raises(FileNotFoundError, match=f"(?s)gone.safetensors was not found.*models.*{source}.*huggingface"):
         paths.resolve(kind, "gone.safetensors")

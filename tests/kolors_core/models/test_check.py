@@ -213,7 +213,7 @@ def test_wrong_folder(root):
     expected = (
         "  UNet          misplaced  838 bytes  loras/Kolors-UNet-fp16.safetensors\n"
         "      It lies in loras; Load Kolors UNet looks in diffusion_models, unet,\n"
-        "      checkpoints, diffusers. Move it to models/diffusion_models.\n"
+        "      checkpoints, diffusers, LLM. Move it to models/diffusion_models.\n"
         "  Text encoder  whole        8.43 KB  text_encoders/chatglm3-fp16.safetensors\n"
         "  Tokenizer     whole        1.03 KB  text_encoders/tokenizer.model\n"
         "  VAE           misplaced  327 bytes  checkpoints/best of all.safetensors\n"
@@ -245,7 +245,8 @@ def test_the_folder_of_kwai_kolors_wrapper(root):
         "  Text encoder  whole        8.70 KB  diffusers/Kolors/text_encoder/pytorch_model.bin.index.json\n"
         "  Tokenizer     whole        1.03 KB  diffusers/Kolors/tokenizer/tokenizer.model\n"
         "  VAE           misplaced  327 bytes  diffusers/Kolors/vae/diffusion_pytorch_model.fp16.safetensors\n"
-        "      It lies in diffusers/Kolors/vae; Load VAE looks in vae. Copy it to\n"
+        "      It lies in diffusers/Kolors/vae; Load Kolors Checkpoint takes it with the\n"
+        "      rest of its folder, Load VAE looks in vae only. Copy it to\n"
         "      models/vae/kolors-vae.safetensors.\n"
         "      It is not the published file, but may be another version of it.\n"
     )
