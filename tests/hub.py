@@ -45,15 +45,17 @@ class Fault:
     """What goes wrong with a file, `times` times or always.
 
     at: "hub" or "store", where it goes wrong. status: an answer without the file. location: another address that the
-    hub redirects to. wait: seconds until the answer. pause: seconds between pieces of `piece` bytes. length: the file
-    ends there, and the answer says so. drop_after: the connection ends after so many bytes of the answer's body, whose
-    length was said. flip: the bits of this byte are turned over. ranges: whether ranges are answered.
+    hub redirects to; redirect: with which status. wait: seconds until the answer. pause: seconds between pieces of
+    `piece` bytes. length: the file ends there, and the answer says so. drop_after: the connection ends after so many
+    bytes of the answer's body, whose length was said. flip: the bits of this byte are turned over. ranges: whether
+    ranges are answered.
     """
 
     at: str = "store"
     times: int | None = None
     status: int | None = None
     location: str | None = None
+    redirect: int = 302
     wait: float = 0
     pause: float = 0
     piece: int = PIECE
@@ -188,7 +190,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.at == "hub":
             about = {} if mirror else {"X-Linked-Etag": f'"{stored.sha256}"', "X-Linked-Size": len(stored.content)}
             location = fault.location or f"{self.hub.store}{self.path.partition('?')[0]}?signature=1"
-            self.answer(302, {"Location": location, "Accept-Ranges": "bytes", **about})
+            self.answer(fault.redirect, {"Location": location, "Accept-Ranges": "bytes", **about})
         else:
             self.send(stored, fault)
 

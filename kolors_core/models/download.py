@@ -31,6 +31,7 @@ ATTEMPTS = 5
 TIMEOUT = 20  # seconds without a byte
 CHUNK = 1 << 20  # bytes that are written at a time
 PART = ".part"
+TEMPORARY, PERMANENT = 307, 308  # redirects that keep the method
 SHA256 = re.compile(r"[0-9a-f]{64}")
 CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
@@ -57,7 +58,9 @@ class _Hops(HTTPRedirectHandler):
         self.headers.append(headers)
         if not may_follow(newurl, self.start):
             raise Failed(f"passes the request on to {urlsplit(newurl).netloc}, which is not one of its own hosts")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+        return super().redirect_request(req, fp, TEMPORARY if code == PERMANENT else code, msg, headers, newurl)
+
+    http_error_308 = HTTPRedirectHandler.http_error_302  # which Python 3.10 does not know
 
     def find_hash(self) -> str | None:
         """The sha256 that the hub names for its large files."""

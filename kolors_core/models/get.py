@@ -20,6 +20,7 @@ from .verify import find_fault
 
 Write = Callable[[str], object]
 ENCODERS = {"fp16": None, "int8": 8, "int4": 4}
+FETCHED = ".fetched"  # ending of a shard that is needed for a while only; a model file's the loaders would list
 ROUNDING = 0.01  # share of a rounded size by which the real one may differ
 QUICK = 10**8  # bytes of files whose hash takes no time
 CONVERTED_SIZE = {8: 6_250_000_000, 4: 3_400_000_000}  # bytes of the released encoder with its tokenizer
@@ -50,7 +51,7 @@ def find_copy(file: ModelFile, folder: Path) -> tuple[Path | None, list[str]]:
     """A whole copy of a file below a folder, by size and hash, or by its names; and what is wrong with others."""
     names, faults = {file.file, Path(file.path).name}, []
     for root, _, files in os.walk(folder):
-        for path in (Path(root, name) for name in sorted(files)):
+        for path in (Path(root, name) for name in sorted(files) if not name.endswith((PART, FETCHED))):
             with suppress(OSError):
                 size = path.stat().st_size
                 alike = abs(size - file.size) <= file.size * ROUNDING and path.name in names
@@ -91,20 +92,21 @@ def get(jobs: list[Job], source: Source, overwrite: bool, write: Write) -> None:
 
     Raises KolorsError with what went wrong and what to do; what is done by then stays.
     """
-    open_jobs = [job for job in jobs if not _is_there(job, overwrite, write)]
-    _ask_for_all(open_jobs)
-    for job in open_jobs:
+    to_do = [job for job in jobs if not _is_there(job, overwrite, write)]
+    origins = {job.name: source.find(job.file) if job.file else None for job in to_do}
+    _ask_for_all([(job, origins[job.name]) for job in to_do])
+    for job in to_do:
         licence = (job.file or BY_NAME[job.name]).licence
         write(f"{job.name}: {job.target} ({describe_gigabytes(job.size)}, {licence})\n")
         with _explained(job, source.mirror):
             if job.file is None:
                 _convert(job, source, write)
-            elif origin := source.find(job.file):
+            elif origin := origins[job.name]:
                 _take(origin, job.target)
                 write(f"  taken from {origin}\n")
             else:
                 _fetch(job.file, job.target, source.mirror)
-    write(f"{len(open_jobs)} brought, {len(jobs) - len(open_jobs)} there already.\n")
+    write(f"{len(to_do)} brought, {len(jobs) - len(to_do)} there already.\n")
 
 
 def _is_there(job: Job, overwrite: bool, write: Write) -> bool:
@@ -125,19 +127,21 @@ def _is_there(job: Job, overwrite: bool, write: Write) -> bool:
     raise KolorsError(f"{job.target} {fault}. It was left alone. Move it away, or add --overwrite to have it replaced.")
 
 
-def _ask_for_all(jobs: list[Job]) -> None:
-    """Raises KolorsError where the disk has not enough room for all of them."""
-    needed: dict[Path, int] = defaultdict(int)
-    for job in jobs:
+def _ask_for_all(jobs: list[tuple[Job, Path | None]]) -> None:
+    """Raises KolorsError where a disk has not enough room for all that is not there already, as its origin says."""
+    needed: dict[int, int] = defaultdict(int)
+    folders: dict[int, Path] = {}
+    for job, origin in jobs:
         folder = next(parent for parent in job.target.parents if parent.exists())
+        disk = folder.stat().st_dev
+        if origin and origin.stat().st_dev == disk:
+            continue  # it becomes a hard link
         part = job.target.with_name(job.target.name + PART)
         shard = max(file.size for file in SHARDS) if job.bits else 0
-        needed[folder] += max(0, job.size + shard - (part.stat().st_size if part.is_file() else 0))
-    by_disk: dict[int, list[Path]] = defaultdict(list)
-    for folder in needed:
-        by_disk[folder.stat().st_dev].append(folder)
-    for folders in by_disk.values():
-        ask_for_room(folders[0], sum(needed[folder] for folder in folders))
+        needed[disk] += max(0, job.size + shard - (part.stat().st_size if part.is_file() else 0))
+        folders.setdefault(disk, folder)
+    for disk, folder in folders.items():
+        ask_for_room(folder, needed[disk])
 
 
 @contextmanager
@@ -210,8 +214,8 @@ def _take(origin: Path, target: Path) -> None:
     part = target.with_name(target.name + PART)
     with writing_to(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
-        with locked(part, keep=False):
-            pass  # nobody else is at it
+        with locked(part, keep=False) as stream:  # nobody else is at it
+            stream.truncate(0)  # what an earlier run left there
         try:
             os.link(origin, part)
         except OSError:
@@ -248,7 +252,7 @@ def _convert(job: Job, source: Source, write: Write) -> None:
 
 def _obtain(file: ModelFile, room: Path, source: Source) -> Path:
     """Where a file is that is needed for a while only: on this machine already, or fetched into `room`."""
-    path = room / f"{file.file}.fetched"  # no name of a model file, which the loaders would list
+    path = room / f"{file.file}{FETCHED}"
     if path.exists() and find_fault(path, file.size, file.sha256) is None:
         return path
     if origin := source.find(file):

@@ -84,6 +84,13 @@ def test_a_fault_that_passes_is_not_noticed(files, root, hub, capsys, fault):
         assert ranges == [None, "bytes=70000-", "bytes=140000-"]
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_every_kind_of_redirect_is_followed(files, root, hub, capsys, status):
+    hub.fail(VAE, at="hub", redirect=status)
+    assert run(capsys, "get", "vae", "--root", root)[0] == 0
+    assert lying_in(root) == {f"vae/{VAE}": content_of(files["vae"])}
+
+
 def test_a_server_without_ranges_sends_it_all_again(files, root, hub, capsys):
     hub.fail(VAE, drop_after=70_000, ranges=False, times=1)
     hub.fail(VAE, ranges=False, times=1)
@@ -208,6 +215,46 @@ def test_what_is_in_the_models_folder_under_another_name_is_not_fetched_again(fi
     assert (root / "models" / files["unet"].place).samefile(old)
     assert (root / "models" / files["vae"].place).read_bytes() == content_of(files["vae"])
     assert {asked.path for asked in hub.asked} == {files["vae"].path}
+
+
+def test_an_unfinished_file_is_no_copy_and_does_not_stay(files, root, hub, tmp_path, capsys):
+    """One that was killed when all had come is gone on with; one that is taken from elsewhere after all goes."""
+    (root / "models/vae").mkdir()
+    (root / f"models/vae/{VAE}.part").write_bytes(content_of(files["vae"]))
+    assert run(capsys, "get", "vae", "--root", root)[0] == 0
+    assert lying_in(root) == {f"vae/{VAE}": content_of(files["vae"])}
+    assert not hub.count(at="store")
+    (root / "models/diffusion_models").mkdir()
+    (root / f"models/{files['unet'].place}.part").write_bytes(b"half of it")
+    (tmp_path / "x.bin").write_bytes(content_of(files["unet"]))
+    assert run(capsys, "get", "unet", "--root", root, "--from", tmp_path)[0] == 0
+    assert (root / "models" / files["unet"].place).samefile(tmp_path / "x.bin")
+    assert set(lying_in(root)) == {f"vae/{VAE}", files["unet"].place}
+
+
+def test_a_hard_link_needs_no_room(files, root, tmp_path, capsys, monkeypatch):
+    (tmp_path / "x.bin").write_bytes(content_of(files["unet"]))
+    real = download.shutil.disk_usage
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda path: real(path)._replace(free=0))
+    assert run(capsys, "get", "unet", "--root", root, "--from", tmp_path)[0] == 0
+
+
+def test_nothing_is_taken_where_one_of_the_files_is_missing(files, root, tmp_path, capsys):
+    (tmp_path / "x.bin").write_bytes(content_of(files["unet"]))
+    assert run(capsys, "get", "unet", "vae", "--root", root, "--from", tmp_path)[0] == 1
+    assert not lying_in(root)
+
+
+def test_overwrite_compares_the_hash_of_a_large_file(files, root, hub, capsys, monkeypatch):
+    monkeypatch.setattr(get, "QUICK", 0)
+    (root / "models/vae").mkdir()
+    damaged = bytearray(content_of(files["vae"]))
+    damaged[150_000] ^= 0xFF
+    (root / f"models/vae/{VAE}").write_bytes(damaged)
+    status, said = run(capsys, "get", "vae", "--root", root)
+    assert status == 0 and "is there already" in said and not hub.asked
+    assert run(capsys, "get", "vae", "--root", root, "--overwrite")[0] == 0
+    assert lying_in(root) == {f"vae/{VAE}": content_of(files["vae"])}
 
 
 def test_a_file_of_a_common_name_and_another_size_is_not_taken(files, root, hub, tmp_path, capsys):
