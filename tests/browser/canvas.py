@@ -145,6 +145,11 @@ class Canvas:
 
     def open_template(self, name: str) -> None:
         """By clicking in the browser of templates."""
+        self.choose_template(name)
+        self.wait_for_template()
+
+    def choose_template(self, name: str) -> None:
+        """The same, up to what the front end then says of it."""
         self.clear()
         self.page.evaluate("app.extensionManager.command.execute('Comfy.BrowseTemplates')")
         card = self.page.get_by_test_id(f"template-workflow-{name}")
@@ -153,7 +158,7 @@ class Canvas:
         if not card.count():  # older front ends begin with their own templates
             category.click()
         card.click()
-        self.wait_for_template()
+        card.wait_for(state="hidden")
 
     def wait_for_template(self) -> None:
         self.page.wait_for_function("window.app?.graph?._nodes.some((node) => node.type.startsWith('Kolors'))")

@@ -110,7 +110,8 @@ def canvas(fresh, hubs, pop_ups):
 
 def open_template(canvas: Canvas) -> Locator:
     """The template as it is opened without its models; the list of what is missing."""
-    canvas.open(query=f"?template={TEMPLATE}&source={PACK}")
+    canvas.open()
+    canvas.choose_template(TEMPLATE)
     canvas.page.wait_for_function("window.app?.graph?._nodes.some((node) => node.type.startsWith('Kolors'))")
     return canvas.missing("model")
 
