@@ -121,7 +121,7 @@ class KolorsIPAdapterLoader:
                 "ipadapter_name": (
                     model_files.list_files("ipadapter"),
                     {
-                        "tooltip": "The adapter in models/ipadapter, for example ip_adapter_plus_general.bin "
+                        "tooltip": "The adapter in models/ipadapter, for example ip_adapter_plus_general.safetensors "
                         "(1.0 GB) or ipa-faceid-plus.bin (2.4 GB). Those in models/diffusers, models/LLM and "
                         "models/checkpoints are listed with their folder."
                     },

@@ -25,7 +25,7 @@ class KolorsUNETLoader:
                     model_files.list_files("diffusion_models"),
                     {
                         "tooltip": "The Kolors UNet in models/diffusion_models or models/unet, for example "
-                        "diffusion_pytorch_model.fp16.safetensors (5.2 GB); rename it freely. "
+                        "Kolors-UNet-fp16.safetensors (5.2 GB); any name will do. "
                         "Those in models/diffusers, models/LLM and models/checkpoints are listed with their folder."
                     },
                 ),

@@ -93,6 +93,9 @@ def get(jobs: list[Job], source: Source, overwrite: bool, write: Write) -> None:
     Raises KolorsError with what went wrong and what to do; what is done by then stays.
     """
     to_do = [job for job in jobs if not _is_there(job, overwrite, write)]
+    there = len(jobs) - len(to_do)
+    if source.folder and len(to_do) > 1:
+        to_do = [job for job in to_do if not _goes_without(job, source.folder, write)]
     origins = {job.name: source.find(job.file) if job.file else None for job in to_do}
     _ask_for_all([(job, origins[job.name]) for job in to_do])
     for job in to_do:
@@ -106,7 +109,7 @@ def get(jobs: list[Job], source: Source, overwrite: bool, write: Write) -> None:
                 write(f"  taken from {origin}\n")
             else:
                 _fetch(job.file, job.target, source.mirror)
-    write(f"{len(to_do)} brought, {len(jobs) - len(to_do)} there already.\n")
+    write(f"{len(to_do)} brought, {there} there already.\n")
 
 
 def _is_there(job: Job, overwrite: bool, write: Write) -> bool:
@@ -125,6 +128,14 @@ def _is_there(job: Job, overwrite: bool, write: Write) -> bool:
     if overwrite:
         return False
     raise KolorsError(f"{job.target} {fault}. It was left alone. Move it away, or add --overwrite to have it replaced.")
+
+
+def _goes_without(job: Job, folder: Path, write: Write) -> bool:
+    """Whether a job is about the tokenizer, which the panel of a template does not fetch, and it is not in a folder."""
+    if job.file is not TOKENIZER or find_copy(TOKENIZER, folder)[0]:
+        return False
+    write(f"{job.name}: not in {folder}; the text encoder's loader fetches it where it is missing\n")
+    return True
 
 
 def _ask_for_all(jobs: list[tuple[Job, Path | None]]) -> None:

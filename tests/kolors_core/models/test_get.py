@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import small_catalog
@@ -237,6 +238,17 @@ def test_a_hard_link_needs_no_room(files, root, tmp_path, capsys, monkeypatch):
     real = download.shutil.disk_usage
     monkeypatch.setattr(download.shutil, "disk_usage", lambda path: real(path)._replace(free=0))
     assert run(capsys, "get", "unet", "--root", root, "--from", tmp_path)[0] == 0
+
+
+def test_a_browsers_downloads_are_enough_without_the_tokenizer(files, root, hub, tmp_path, capsys):
+    """Which the panel of a template does not fetch; asked for alone, it must be there."""
+    for name in ("unet", "encoder", "vae"):
+        (tmp_path / Path(files[name].path).name).write_bytes(content_of(files[name]))
+    status, said = run(capsys, "get", "text-to-image", "--root", root, "--from", tmp_path)
+    assert status == 0, said
+    assert f"tokenizer: not in {tmp_path}; the text encoder's loader fetches it where it is missing" in said
+    assert "3 brought, 0 there already." in said
+    assert run(capsys, "get", "tokenizer", "--root", root, "--from", tmp_path)[0] == 1
 
 
 def test_nothing_is_taken_where_one_of_the_files_is_missing(files, root, tmp_path, capsys):
