@@ -28,6 +28,7 @@ from comfyui_kolors.devtools.progress import Progress
 from comfyui_kolors.devtools.server import free_port, running_server
 from comfyui_kolors.kolors_core.models.catalog import BY_NAME, FEATURES, TOKENIZER
 from hub import Hub, self_signed
+from PIL import Image
 from safetensors.torch import save
 
 if TYPE_CHECKING:
@@ -40,6 +41,17 @@ FILES = [BY_NAME[name] for name in FEATURES["text-to-image"] if name != TOKENIZE
 PIECES = 64_789  # of the published tokenizer
 EACH = re.compile(r"^Download\b(?! all)")
 ROW = re.compile(r"^\| models/(\S+) \| \[(\S+)\]\(\S+\) \| [^|]+ \| (\S*) ?\|$", re.MULTILINE)
+
+#: Another prompt, and the size, the seed and the guidance of the miniature's own template.
+ASK = """(texts) => {
+  const of = (type) => app.graph._nodes.filter((node) => node.type === type);
+  const set = (node, values) => node.widgets.forEach((widget) => {
+    if (widget.name in values) widget.value = values[widget.name];
+  });
+  of('CLIPTextEncode').forEach((node, index) => set(node, { text: texts[index] }));
+  of('EmptyLatentImage').forEach((node) => set(node, { width: 128, height: 128 }));
+  of('KSampler').forEach((node) => set(node, { seed: 1, control_after_generate: 'fixed', cfg: 4 }));
+}"""
 
 #: ComfyUI Desktop's own downloads, as the front end calls them.
 DESKTOP = """window.__comfyDesktop2 = {
@@ -123,25 +135,31 @@ def places_in_note() -> dict[str, str]:
     return {saved or file: f"{folder}/{file}" for folder, file, saved in ROW.findall(note["widgets_values"][0])}
 
 
-def refresh_and_run(canvas: Canvas, hub: Hub, name: str) -> None:
-    """R, Run, and one image; the tokenizer has come with the run."""
-    assert not hub.count()
+def refresh(canvas: Canvas) -> None:
+    """Press R, on the canvas, where it is empty."""
     canvas.page.keyboard.press("Escape")
-    canvas.page.mouse.click(700, 900)  # the canvas, where it is empty
+    canvas.page.mouse.click(700, 900)
     with canvas.page.expect_response(lambda answer: answer.url.endswith("/object_info")):
         canvas.page.keyboard.press("r")
     canvas.settle()
-    canvas.shrink()
+
+
+def run(canvas: Canvas, name: str) -> None:
+    """Run, and one image."""
     canvas.run()
     assert canvas.shown_images() == 1
     canvas.settle()
     canvas.screenshot(f"downloads-{name}-drawn")
+
+
+def has_fetched_the_tokenizer(canvas: Canvas, hub: Hub) -> None:
+    """It has come with the run, once."""
     assert hub.count(TOKENIZER.path, at="store", method="GET") == 1
     assert (canvas.server.base / "models" / TOKENIZER.place).stat().st_size == TOKENIZER.size
 
 
-@pytest.mark.parametrize("pop_ups", ["allowed", "blocked"], indirect=True)
-def test_a_browser_downloads_the_models_and_the_note_says_where_they_belong(canvas, hubs, pop_ups, tmp_path):
+def download_and_move(canvas: Canvas, pop_ups: str, folder: Path) -> None:
+    """Press Download all, or the button of each file, and move what the browser saved as the note says."""
     offered = open_template(canvas)
     canvas.screenshot(f"downloads-pop-ups-{pop_ups}-offered")
     downloads = []
@@ -158,12 +176,46 @@ def test_a_browser_downloads_the_models_and_the_note_says_where_they_belong(canv
         canvas.page.wait_for_event("download")
     assert sorted(download.suggested_filename for download in downloads) == sorted(belongs)
     for download in downloads:
-        download.save_as(tmp_path / "downloads" / download.suggested_filename)
+        download.save_as(folder / "downloads" / download.suggested_filename)
     for saved, place in belongs.items():
-        (tmp_path / "models" / place).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "downloads" / saved).rename(tmp_path / "models" / place)
+        (folder / "models" / place).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "downloads" / saved).rename(folder / "models" / place)
     assert sorted(belongs.values()) == sorted(file.place for file in FILES)
-    refresh_and_run(canvas, hubs[0], f"pop-ups-{pop_ups}")
+
+
+@pytest.mark.parametrize("pop_ups", ["allowed", "blocked"], indirect=True)
+def test_a_browser_downloads_the_models_and_the_note_says_where_they_belong(canvas, hubs, pop_ups, tmp_path):
+    download_and_move(canvas, pop_ups, tmp_path)
+    refresh(canvas)
+    assert not hubs[0].count()
+    canvas.shrink()
+    run(canvas, f"pop-ups-{pop_ups}")
+    has_fetched_the_tokenizer(canvas, hubs[0])
+
+
+@pytest.fixture
+def miniature(hubs):
+    """The trained miniature under the published names; its text encoder has a tokenizer of its own inside."""
+    before = dict(hubs[0].files)
+    for name, file in {"unet": "unet", "encoder": "chatglm3", "vae": "vae"}.items():
+        path = tiny_models.ROOT / f"demo/models/kolors-demo-{file}.safetensors"
+        hubs[0].put(BY_NAME[name].repo, BY_NAME[name].path, path)
+    yield
+    hubs[0].files.update(before)
+
+
+@pytest.mark.parametrize("pop_ups", ["allowed"], indirect=True)
+def test_the_miniature_draws_what_the_template_is_asked_for(miniature, canvas, hubs, pop_ups, tmp_path):
+    download_and_move(canvas, pop_ups, tmp_path)
+    refresh(canvas)
+    canvas.page.evaluate(ASK, ["红苹果，黄色背景", ""])
+    run(canvas, "miniature")
+    assert not hubs[0].count(), "its tokenizer is inside"
+    (path,) = (tmp_path / "output").glob("*.png")
+    with Image.open(path) as image:
+        corner, middle = (image.convert("RGB").getpixel(at) for at in ((6, 6), (64, 70)))
+    assert min(corner[:2]) > 180 and corner[2] < 120, "the background is yellow"
+    assert middle[0] > 120 and max(middle[1:]) < 100, "the apple is red"
 
 
 @pytest.mark.parametrize("pop_ups", ["blocked"], indirect=True)
@@ -189,4 +241,7 @@ def test_desktop_puts_the_models_in_place(canvas, hubs, tmp_path):
         canvas.page.wait_for_timeout(100)
     assert sorted(taken) == sorted(file.place for file in FILES)
     hubs[0].asked.clear()
-    refresh_and_run(canvas, hubs[0], "desktop")
+    refresh(canvas)
+    canvas.shrink()
+    run(canvas, "desktop")
+    has_fetched_the_tokenizer(canvas, hubs[0])
