@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import sys
@@ -43,18 +44,24 @@ def server(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def page():
-    """A page of a headless Chromium; no test needs the network, and none gets it."""
+def launch():
+    """Starts a headless Chromium; Playwright runs once in a process."""
     playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright")
     chromium = find_chromium(Path(sys.executable))
     if not chromium:
         pytest.skip("no Chromium: install the package chromium, or run `playwright install chromium`")
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium)
-        page = browser.new_page(viewport={"width": 1600, "height": 950}, locale="en-US")
-        page.route(lambda url: "//127.0.0.1" not in url, lambda route: route.abort())
-        yield page
-        browser.close()
+        yield functools.partial(driver.chromium.launch, executable_path=chromium)
+
+
+@pytest.fixture(scope="session")
+def page(launch):
+    """A page of a headless Chromium; no test needs the network, and none gets it."""
+    browser = launch()
+    page = browser.new_page(viewport={"width": 1600, "height": 950}, locale="en-US")
+    page.route(lambda url: "//127.0.0.1" not in url, lambda route: route.abort())
+    yield page
+    browser.close()
 
 
 @pytest.fixture(scope="session")

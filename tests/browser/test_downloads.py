@@ -21,7 +21,6 @@ from canvas import PACK, Canvas
 from client import Client
 from comfyui_kolors.demo import random_models
 from comfyui_kolors.devtools import places
-from comfyui_kolors.devtools.chromium import find_chromium
 from comfyui_kolors.devtools.folders import link_pack
 from comfyui_kolors.devtools.places import Setup
 from comfyui_kolors.devtools.progress import Progress
@@ -101,23 +100,19 @@ def pop_ups(request) -> str:
 
 
 @pytest.fixture
-def canvas(fresh, hubs, pop_ups):
+def canvas(fresh, hubs, pop_ups, launch):
     """A page of a Chromium to which the hub is huggingface.co."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright")
-    chromium = find_chromium(Path(sys.executable)) or pytest.skip("no Chromium: install the package chromium")
     screenshots = places.DEV / "screenshots"
     screenshots.mkdir(parents=True, exist_ok=True)
     port = hubs[1].ports[0]
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(
-            executable_path=chromium,
-            args=[f"--host-resolver-rules=MAP huggingface.co 127.0.0.1:{port}", "--ignore-certificate-errors"],
-            ignore_default_args=["--disable-popup-blocking"] if pop_ups == "blocked" else None,
-        )
-        page = browser.new_page(viewport={"width": 1600, "height": 950}, locale="en-US")
-        page.route(lambda url: not re.match(r"https?://(127\.0\.0\.1|huggingface\.co)\b", url), lambda it: it.abort())
-        yield Canvas(page, fresh, screenshots)
-        browser.close()
+    browser = launch(
+        args=[f"--host-resolver-rules=MAP huggingface.co 127.0.0.1:{port}", "--ignore-certificate-errors"],
+        ignore_default_args=["--disable-popup-blocking"] if pop_ups == "blocked" else None,
+    )
+    page = browser.new_page(viewport={"width": 1600, "height": 950}, locale="en-US")
+    page.route(lambda url: not re.match(r"https?://(127\.0\.0\.1|huggingface\.co)\b", url), lambda it: it.abort())
+    yield Canvas(page, fresh, screenshots)
+    browser.close()
 
 
 def open_template(canvas: Canvas) -> Locator:
