@@ -25,7 +25,9 @@ STORES = ("huggingface.co", "hf.co", "hf-mirror.com", "modelscope.cn", "aliyuncs
 
 def endpoint(mirror: str) -> str:
     """The address of a mirror."""
-    chosen = os.environ.get("HF_ENDPOINT", "").rstrip("/") if mirror == HUGGING_FACE else ""
+    chosen = os.environ.get("HF_ENDPOINT", "").strip().rstrip("/") if mirror == HUGGING_FACE else ""
+    if chosen and "://" not in chosen:
+        chosen = f"https://{chosen}"
     return chosen or MIRRORS[mirror]
 
 

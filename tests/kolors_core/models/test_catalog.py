@@ -64,8 +64,9 @@ def test_every_file_has_an_address_on_the_hub_and_its_mirror(monkeypatch):
     )
 
 
-def test_the_variable_of_the_hub_takes_the_place_of_its_address_alone(monkeypatch):
-    monkeypatch.setenv("HF_ENDPOINT", "https://hub.example.org/")
+@pytest.mark.parametrize("given", ["https://hub.example.org/", "hub.example.org", " https://hub.example.org"])
+def test_the_variable_of_the_hub_takes_the_place_of_its_address_alone(monkeypatch, given):
+    monkeypatch.setenv("HF_ENDPOINT", given)
     found = addresses(TOKENIZER)
     assert found["huggingface"].startswith("https://hub.example.org/Kwai-Kolors/")
     assert found["hf-mirror"].startswith("https://hf-mirror.com/")
