@@ -12,6 +12,7 @@ import dataclasses
 import io
 import json
 import random
+import signal
 import struct
 import subprocess
 import sys
@@ -105,6 +106,7 @@ def main(folder: Path, pause: float, arguments: list[str]) -> int:
             hosts.write(f"{address[0] if isinstance(address, tuple) else address}\n")
             hosts.flush()
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell switches off for what it starts with &
     sys.path.insert(0, str(ROOT))
     from kolors_core.models import __main__ as command
     from kolors_core.models import catalog, download, get

@@ -319,7 +319,7 @@ def test_killed_at_ten_points_it_goes_on_and_ends_whole(files, saved, root, hub)
 
 
 def test_two_runs_at_once_do_not_meet(files, saved, root, hub):
-    first = start(saved, 0.05, "get", "vae", "--root", root)
+    first = start(saved, 0.3, "get", "vae", "--root", root)
     while not (root / f"models/vae/{VAE}.part").exists():
         assert first.poll() is None
         time.sleep(0.01)
@@ -333,10 +333,10 @@ def test_two_runs_at_once_do_not_meet(files, saved, root, hub):
 
 
 def test_control_c_says_how_to_go_on(files, saved, root, hub):
-    process = start(saved, 0.05, "get", "vae", "--root", root)
-    while not (root / f"models/vae/{VAE}.part").exists():
+    process = start(saved, 1, "get", "vae", "--root", root)
+    while not hub.count(at="store"):
+        assert process.poll() is None
         time.sleep(0.01)
-    time.sleep(0.2)
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 130
