@@ -111,11 +111,6 @@ def shapes_of(header: dict[str, Any]) -> dict[str, Shape]:
     return {key: Shape(tuple(entry["shape"]), str(entry["dtype"])) for key, entry in header.items() if key != METADATA}
 
 
-def read_shapes(path: Path) -> dict[str, Shape]:
-    """The tensors of a safetensors file by key, without their values. Raises what `read_header` and `shapes_of` do."""
-    return shapes_of(read_header(path)[0])
-
-
 def read_index(path: Path) -> dict[str, str]:
     """The name of the shard that each tensor is in, by key, by an index of Hugging Face; empty where it is none."""
     try:

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from ..errors import KolorsError
 from . import catalog
+from .download import PART
 from .folders import PACKAGE, find_root
 from .match import UNCLEAR, kind_of, role_of
-from .scan import PART, Found, Scanner, printable
+from .scan import Found, Scanner, printable
 from .templates import BASE, groups, shorten, title
 from .tokenizers import find_tokenizer, settle
 

@@ -26,7 +26,7 @@ from ..networks.tokenizer import TOKENIZER_KEY
 from .download import PART
 
 STATE = f"{PART}.json"
-ROOM = 1 << 18  # bytes kept free for the header, which is known only at the end; the released model needs 60 KB
+ROOM = 1 << 18  # bytes kept free for the header, which is known only at the end; the released model needs 40 KB
 DTYPES = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32", torch.int8: "I8"}
 OURS = re.compile(
     r"(|.*\.)(embedding\.word_embeddings|encoder\.(layers|final_layernorm)|rotary_pos_emb|output_layer)\."
@@ -105,8 +105,9 @@ class Conversion:
             file.seek(0, os.SEEK_END)
             self._append_bytes(file, TOKENIZER_KEY, "U8", [len(tokenizer)], tokenizer)
             header = json.dumps({METADATA: {"format": "pt"}, **self.entries}).encode().ljust(ROOM)
-            if len(header) > ROOM:
-                raise BadFile(f"has a header of {len(header):,} bytes, more than {ROOM:,}")
+            with naming(self.target):
+                if len(header) > ROOM:
+                    raise BadFile(f"needs a header of {len(header):,} bytes, more than {ROOM:,}. Report this.")
             file.seek(0)
             file.write(struct.pack("<Q", ROOM) + header)
             _to_disk(file)

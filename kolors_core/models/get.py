@@ -96,8 +96,8 @@ def get(jobs: list[Job], source: Source, overwrite: bool, write: Write) -> None:
     there = len(jobs) - len(to_do)
     if source.folder:
         write(f"Comparing what is in {source.folder}\n")
-    if source.folder and len(to_do) > 1:
-        to_do = [job for job in to_do if not _goes_without(job, source.folder, write)]
+        if len(to_do) > 1:
+            to_do = [job for job in to_do if not _goes_without(job, source.folder, write)]
     origins = {job.name: source.find(job.file) if job.file else None for job in to_do}
     _ask_for_all([(job, origins[job.name]) for job in to_do])
     for job in to_do:

@@ -11,6 +11,7 @@ from ..files.header import read_index
 from . import catalog
 from .catalog import ModelFile
 from .contents import Contents, look_into
+from .download import PART
 from .folders import NODES, folders, models_folder, walk
 from .match import (
     LLM,
@@ -30,11 +31,9 @@ from .match import (
 )
 from .verify import find_fault, hash_of, other_content
 
-TOKENIZER = "tokenizer.model"
 SHARD_LIST = "pytorch_model.bin.index.json"  # of the published shards
 LISTED = (".safetensors", ".sft", ".bin", ".pt", ".pt2", ".pth", ".ckpt", ".pkl")  # endings that ComfyUI lists
 WEIGHTS = (*LISTED, ".gguf", ".onnx")
-PART = ".part"  # of a file that is being fetched
 ANOTHER = "is not the published file, but may be another version of it."
 OTHERS = ("a UNet", "a checkpoint", "a CLIP text", "a T5")  # how the words for other models begin
 #: Names of kinds as users see them: the folders below models/.
@@ -87,7 +86,7 @@ class Scanner:
         for path, kinds in files.items():
             if path in shards:
                 continue
-            if path.name == TOKENIZER or _size(path) == catalog.TOKENIZER.size:
+            if path.name == catalog.TOKENIZER.file or _size(path) == catalog.TOKENIZER.size:
                 found.append(self._judge_tokenizer(path, kinds))
             elif NODES not in kinds and (each := self._judge(path, kinds)):
                 found.append(each)
@@ -98,7 +97,11 @@ class Scanner:
         paths: dict[str, list[Path]] = {}
         kinds: dict[str, set[str]] = {}
         places = folders(self.root, self.notes)
-        tokenizers = [path for folder in places.pop(NODES) for path in folder.glob(f"*/configs/tokenizer/{TOKENIZER}")]
+        tokenizers = [
+            path
+            for folder in places.pop(NODES)
+            for path in folder.glob(f"*/configs/tokenizer/{catalog.TOKENIZER.file}")
+        ]
         listed = [(kind, path) for kind, each in places.items() for folder in each for path in walk(folder)]
         for kind, path in (*listed, *((NODES, path) for path in tokenizers)):
             real = os.path.realpath(path)
@@ -127,8 +130,8 @@ class Scanner:
         found, published = self._found(path, kinds), catalog.TOKENIZER
         found.roles, found.name = ("tokenizer",), "tokenizer"
         found.fault = find_fault(path, published.size, published.sha256) or ""
-        if path.name != TOKENIZER and not found.fault:
-            found.misplaced = f"is called {path.name}. Rename it to {TOKENIZER}."
+        if path.name != published.file and not found.fault:
+            found.misplaced = f"is called {path.name}. Rename it to {published.file}."
         return found
 
     def _judge_shards(self, index: Path, kinds: frozenset[str]) -> Found:

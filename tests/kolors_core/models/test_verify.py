@@ -10,7 +10,7 @@ import tracemalloc
 import zipfile
 
 import pytest
-from comfyui_kolors.kolors_core.files.header import read_header, read_shapes
+from comfyui_kolors.kolors_core.files.header import read_header, shapes_of
 from comfyui_kolors.kolors_core.models import verify
 from comfyui_kolors.kolors_core.models.verify import find_fault, hash_of, read_index
 from small_models import link, put, safetensors, torch_file
@@ -222,7 +222,7 @@ def test_the_format_allows_no_longer_header(tmp_path):
 
 
 def test_a_header_tells_shapes_and_dtypes(tmp_path):
-    shapes = read_shapes(put(tmp_path / "a.safetensors", GOOD))
+    shapes = shapes_of(read_header(put(tmp_path / "a.safetensors", GOOD))[0])
     assert {key: (each.shape, each.dtype) for key, each in shapes.items()} == {
         "a.weight": ((32,), "F16"),
         "b.weight": ((64,), "I8"),
