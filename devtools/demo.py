@@ -18,7 +18,7 @@ from .progress import SetupError, Step
 from .server import Server, free_port, request, running_server
 
 DEMO_PROMPT, NEUTRAL_PROMPT = "红苹果，黄色背景", "一张图"
-DEMO_TEMPLATE = "kolors_demo"  # of workflows/
+DEMO_TEMPLATE = "Kolors-demo-with-the-miniature"  # of workflows/
 DEMO_STEPS, DEMO_SIZE = 25, "128x128"  # what the miniature was trained for
 
 

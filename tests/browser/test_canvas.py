@@ -120,7 +120,7 @@ def test_two_nodes_are_connected_by_a_drag_and_by_a_typed_search(canvas):
 
 def test_a_saved_picture_dropped_on_the_canvas_brings_its_workflow_back(canvas):
     canvas.use()
-    canvas.open_template("kolors_text_to_image")
+    canvas.open_template("Kolors-text-to-image")
     canvas.shrink()
     entry = canvas.run()
     nodes, links = canvas.nodes(), len(canvas.links())
@@ -138,7 +138,7 @@ def test_a_saved_picture_dropped_on_the_canvas_brings_its_workflow_back(canvas):
 
 def test_missing_models_are_offered_for_download(canvas):
     canvas.use()
-    template = json.loads((tiny_models.ROOT / "workflows/kolors_text_to_image.json").read_text(encoding="utf-8"))
+    template = json.loads((tiny_models.ROOT / "workflows/Kolors-text-to-image.json").read_text(encoding="utf-8"))
     urls = []
     for node in template["nodes"]:
         for model in node.get("properties", {}).get("models", []):
@@ -162,7 +162,7 @@ def test_missing_nodes_are_named(canvas):
     page.route("**/object_info", without_us)
     try:
         canvas.open()
-        template = json.loads((tiny_models.ROOT / "workflows/kolors_text_to_image.json").read_text(encoding="utf-8"))
+        template = json.loads((tiny_models.ROOT / "workflows/Kolors-text-to-image.json").read_text(encoding="utf-8"))
         page.evaluate("(template) => app.loadGraphData(template)", template)
         place = canvas.missing("node")
         canvas.screenshot("missing-nodes")

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.host, pytest.mark.browser]
 
-TEMPLATE = "kolors_text_to_image"
+TEMPLATE = "Kolors-text-to-image"
 FILES = [BY_NAME[name] for name in FEATURES["text-to-image"] if name != TOKENIZER.name]
 PIECES = 64_789  # of the published tokenizer
 EACH = re.compile(r"^Download\b(?! all)")

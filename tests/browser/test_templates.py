@@ -12,7 +12,7 @@ from PIL import Image
 pytestmark = [pytest.mark.host, pytest.mark.browser]
 
 TEMPLATES = [path.stem for path in tiny_models.TEMPLATES]
-AS_IT_IS = "kolors_demo"  # small already
+AS_IT_IS = "Kolors-demo-with-the-miniature"  # small already
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -57,8 +57,8 @@ PLACE_ABOVE = """([upper, lower, gap, growth]) => {
 
 
 def test_an_overlap_is_found_and_growth_excuses_it_only_where_it_is_known(canvas, monkeypatch):
-    canvas.open_template("kolors_text_to_image")
-    template = read("kolors_text_to_image")
+    canvas.open_template("Kolors-text-to-image")
+    template = read("Kolors-text-to-image")
     nodes = {node["type"]: node["id"] for node in template["nodes"]}
     pair = [nodes["VAEDecode"], nodes["SaveImage"]]
     text = f"{pair[0]} VAEDecode and {pair[1]} SaveImage overlap"
@@ -72,6 +72,6 @@ def test_an_overlap_is_found_and_growth_excuses_it_only_where_it_is_known(canvas
 
 
 def test_a_template_opens_by_its_address(canvas):
-    canvas.open(query=f"?template=kolors_text_to_image&source={PACK}")
+    canvas.open(query=f"?template=Kolors-text-to-image&source={PACK}")
     canvas.wait_for_template()
     assert "KolorsUNETLoader" in canvas.nodes()

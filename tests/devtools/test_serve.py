@@ -36,7 +36,10 @@ def test_a_signal_leaves_no_server_behind(setup, tmp_path, name, code):
     port = free_port()
     process = subprocess.Popen([PYTHON, script, str(port)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        assert f"http://127.0.0.1:{port}/?template=kolors_demo&source=comfyui-kolors " in process.stdout.readline()
+        assert (
+            f"http://127.0.0.1:{port}/?template=Kolors-demo-with-the-miniature&source=comfyui-kolors "
+            in process.stdout.readline()
+        )
         process.send_signal(getattr(signal, name))
         _, errors = process.communicate(timeout=20)
     finally:

@@ -842,9 +842,9 @@ def test_all_templates_of_the_package_name_files_of_the_catalog(monkeypatch):
             listed += 1
     assert listed > 40
     groups = {templates.title(needed): names for needed, names in templates.groups().items()}
-    assert next(iter(groups)) == "text-to-image" and "kolors_text_to_image" in groups["text-to-image"]
+    assert next(iter(groups)) == "text-to-image" and "Kolors-text-to-image" in groups["text-to-image"]
     assert set(groups) >= {"ip-adapter", "faceid", "inpainting", "few-steps", "controlnet-canny"}
-    assert "kolors_demo" not in [name for names in groups.values() for name in names]
+    assert "Kolors-demo-with-the-miniature" not in [name for names in groups.values() for name in names]
 
 
 @pytest.mark.parametrize(
