@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from . import bench, demo, gallery, hosts, lint, places, prepare, serve, testing
+from . import bench, demo, gallery, hosts, lint, places, prepare, serve, templates, testing
 from .progress import SetupError
 
 
@@ -67,6 +67,12 @@ COMMANDS = (
         "ComfyUI in a browser, with the models of the demo, until Ctrl-C",
         serve.run_serve,
         serve.serve_options,
+    ),
+    Command(
+        "templates",
+        "lay the workflow templates out in the newest front end",
+        templates.run_templates,
+        templates.templates_options,
     ),
     Command("gallery", "draw the pictures of the READMEs", gallery.run_gallery, gallery.gallery_options),
     Command(

@@ -50,25 +50,34 @@ def find_accelerator(python: Path) -> str:
     return python_says(python, Path(start_options.__file__).read_text(encoding="utf-8")) or "cpu"
 
 
-def server_command(setup: Setup, port: int, accelerator: str, model_paths: Path | None = None) -> list[str | Path]:
+def server_command(
+    setup: Setup, port: int, accelerator: str, model_paths: Path | None = None, front_end: Path | None = None
+) -> list[str | Path]:
     command = [setup.python, setup.comfyui / "main.py", "--listen", "127.0.0.1", "--port", str(port)]
     command += ["--base-directory", setup.base, "--disable-auto-launch"]
     if "--database-url" in (setup.comfyui / "comfy" / "cli_args.py").read_text(encoding="utf-8"):
         command += ["--database-url", "sqlite:///:memory:"]
     if model_paths:
         command += ["--extra-model-paths-config", model_paths]
+    if front_end:
+        command += ["--front-end-root", front_end]
     options = start_options.given()
     return [*command, *start_options.device(accelerator, options), *options]
 
 
 @contextmanager
-def running_server(setup: Setup, progress: Progress, port: int, model_paths: Path | None = None) -> Iterator[Server]:
-    """A ComfyUI server that answers, and that ends with this block, however the block ends."""
+def running_server(
+    setup: Setup, progress: Progress, port: int, model_paths: Path | None = None, front_end: Path | None = None
+) -> Iterator[Server]:
+    """A ComfyUI server that answers, and that ends with this block, however the block ends.
+
+    `front_end`: the folder of a page in the place of the one that its environment has.
+    """
     if port_is_used(port):
         raise SetupError(f"Port {port} is used by another program. Stop that one, or choose another port with --port.")
     with progress.step("Accelerator") as step:
         step.outcome = accelerator = find_accelerator(setup.python)
-    command, log = server_command(setup, port, accelerator, model_paths), places.LOGS / f"server-{port}.log"
+    command, log = server_command(setup, port, accelerator, model_paths, front_end), places.LOGS / f"server-{port}.log"
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}
     environment.setdefault("HF_HUB_OFFLINE", "1")
     # Threads that wait for each other let others work: where a core is busy with something else, the demo's picture

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from client import Client
+from comfyui_kolors.devtools.front_end_page import BOXES, CUT_NOTES, READY, SETTINGS, SETTLE, SHOW_WHOLE, faults
 
 if TYPE_CHECKING:
     from playwright.sync_api import ConsoleMessage, Locator, Page
@@ -15,22 +16,6 @@ PACK = "comfyui-kolors"
 WAIT_MS = 90_000  # the machine may be busy
 OURS = re.compile(rf"{PACK}|kolors", re.IGNORECASE)
 HELP_PAGE = re.compile(r"/docs/\w+/\w+\.md$")  # asked for first in a language that may have none
-
-# What would lie over the canvas of a new user, and what differs between the front ends.
-SETTINGS = {
-    "Comfy.TutorialCompleted": True,
-    "Comfy.LinkRelease.Action": "search box",  # what new users have
-    "Comfy.Minimap.Visible": False,
-    "Comfy.VueNodes.Enabled": False,
-    "Comfy.VueNodes.AutoScaleLayout": False,
-    "Comfy.Notification.ShowVersionUpdates": False,
-    "Comfy.Workflow.ShowMissingModelsWarning": True,
-    "Comfy.Workflow.WorkflowTabsPosition": "Sidebar",
-    "Comfy.Workflow.Persist": False,  # else the last graph comes back with the page
-    "Comfy.NodeSearchBoxImpl": "default",
-}
-READY = """() => window.app?.extensionManager && window.LiteGraph?.registered_node_types.KSampler
-  && document.querySelector('.side-tool-bar-container')"""
 
 # Small pictures and few steps: what is tested is the graph, not the model.
 SHRINK = """() => {
@@ -57,48 +42,22 @@ CATCH_DOWNLOADS = """() => {
   HTMLAnchorElement.prototype.click = function () { window.downloads.push(this.href); };
 }"""
 
+RED = """() => app.graph._nodes.filter((node) => node.has_errors || !LiteGraph.registered_node_types[node.type])
+  .map((node) => node.type)"""
+
+# As the node of LiteGraph has them, or in the HTML of Nodes 2.0.
+SHOWN = """() => {
+  const saved = app.graph._nodes.filter((node) => node.type === "SaveImage");
+  const drawn = saved.flatMap((node) => [...document.querySelectorAll(`[data-node-id="${node.id}"] img`)]);
+  const images = drawn.length ? drawn : saved.flatMap((node) => node.imgs ?? []);
+  return images.filter((image) => image.naturalWidth).length;
+}"""
+
 LISTEN = """() => {
   const names = window.heard ? [] : ["execution_success", "execution_error", "execution_interrupted"];
   window.heard = [];
   for (const name of names) app.api.addEventListener(name, ({detail}) => window.heard.push([name, detail]));
 }"""
-
-# Titles stand above a node's position, the badge with the pack's name above those. From afar no text is shown.
-# `saved` has the sizes that the file of the graph gives its nodes: an overlap that they do not have comes from growth.
-LAYOUT = """(saved) => {
-  const faults = [], grown = [];
-  const boxes = app.graph._nodes.map((node) => {
-    const [x, y] = node.pos, [width, height] = node.size, [least, lowest] = node.computeSize();
-    const note = node.type === "MarkdownNote";
-    if (!note && (width < least - 1 || height < lowest - 1))
-      faults.push(`${node.id} ${node.type} is ${width} x ${height} and needs ${least} x ${lowest}`);
-    const badge = note ? 0 : 20;
-    const box = (width, height) => ({left: x, right: x + width, top: y - 30 - badge, bottom: y + height});
-    return {node, now: box(width, height), before: box(...saved[node.id])};
-  });
-  const overlap = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
-  for (const [index, a] of boxes.entries())
-    for (const b of boxes.slice(index + 1)) {
-      if (!overlap(a.now, b.now)) continue;
-      const types = [a, b].filter(({node, before, now}) => now.bottom > before.bottom).map(({node}) => node.type);
-      const text = `${a.node.id} ${a.node.type} and ${b.node.id} ${b.node.type} overlap`;
-      if (overlap(a.before, b.before)) faults.push(text);
-      else grown.push([text, types]);
-    }
-  for (const node of app.graph._nodes) {
-    if (node.has_errors || !LiteGraph.registered_node_types[node.type]) faults.push(`${node.type} is red`);
-    if (node.type !== "MarkdownNote") continue;
-    const content = [...node.widgets[0].element.querySelectorAll(":not(textarea)")]; // that one is for editing
-    if (!content.some((part) => part.clientHeight)) faults.push(`the note ${node.id} is hidden`);
-    const cut = content.find((part) => part.clientHeight && part.scrollHeight > part.clientHeight + 2
-      && getComputedStyle(part).overflowY !== "visible");
-    if (cut) faults.push(`the note ${node.id} is ${cut.scrollHeight - cut.clientHeight} pixels too low`);
-  }
-  return [faults, grown];
-}"""
-
-# Nodes of ComfyUI's that have grown since the templates were saved. What they lie over since then is known.
-GROWN = {"ImageScaleToTotalPixels": "has one widget more since ComfyUI 0.6.0"}
 
 
 class Canvas:
@@ -107,7 +66,7 @@ class Canvas:
     def __init__(self, page: Page, server: Client, screenshots: Path):
         self.page, self.server, self.screenshots = page, server, screenshots
         self.errors: list[str] = []
-        self.locale = ""
+        self.locale, self.vue = "", False
         page.on("pageerror", lambda error: OURS.search(error.stack) and self.errors.append(error.stack))
         page.on("console", self._take)
         page.set_default_timeout(WAIT_MS)
@@ -120,10 +79,11 @@ class Canvas:
 
     # ---- opening ----------------------------------------------------------------------------------------------------
 
-    def open(self, locale: str = "en", query: str = "", **settings: Any) -> None:
-        """Load the page anew in a language, with an empty graph where `query` names no template."""
-        self.server.request("/settings", SETTINGS | {"Comfy.Locale": locale} | settings)
-        self.locale = locale
+    def open(self, locale: str = "en", query: str = "", vue: bool = False, **settings: Any) -> None:
+        """Load the page anew in a language and a renderer, with an empty graph where `query` names no template."""
+        chosen = {"Comfy.Locale": locale, "Comfy.VueNodes.Enabled": vue}
+        self.server.request("/settings", SETTINGS | chosen | settings)
+        self.locale, self.vue = locale, vue
         self.page.goto(f"{self.server.url}/{query}")
         self.page.wait_for_function(READY)
         self.settle()
@@ -132,10 +92,10 @@ class Canvas:
             self.page.wait_for_function("app.extensionManager.workflow.activeWorkflow")
             self.clear()
 
-    def use(self, locale: str = "en") -> None:
-        """An empty graph in a language; the page is loaded anew only where it has another one or something is open."""
-        if self.locale != locale or self.page.locator("[role=dialog]:visible").count():
-            self.open(locale)
+    def use(self, locale: str = "en", vue: bool = False) -> None:
+        """An empty graph; the page is loaded anew only for another language or renderer, or where a dialog is open."""
+        if (self.locale, self.vue) != (locale, vue) or self.page.locator("[role=dialog]:visible").count():
+            self.open(locale, vue=vue)
         self.page.evaluate("app.extensionManager.sidebarTab.activeSidebarTabId = null")
         self.clear()
 
@@ -165,9 +125,14 @@ class Canvas:
         self.page.get_by_role("dialog").wait_for(state="hidden")
         self.settle()
 
+    def load(self, workflow: dict) -> None:
+        """Open a graph without the browser of templates."""
+        self.page.evaluate("(workflow) => app.loadGraphData(workflow)", workflow)
+        self.settle()
+
     def settle(self) -> None:
         """Until the canvas and what lies over it have been drawn."""
-        self.page.evaluate("new Promise((done) => setTimeout(() => requestAnimationFrame(done), 300))")
+        self.page.evaluate(SETTLE)
 
     # ---- the canvas -------------------------------------------------------------------------------------------------
 
@@ -181,15 +146,17 @@ class Canvas:
             "[...app.graph.links.values()].map((l) => [l.origin_id, l.origin_slot, l.target_id, l.target_slot, l.type])"
         )
 
-    def layout_faults(self, template: dict) -> tuple[list[str], list[str]]:
-        """What is wrong with the layout of a template, and the overlaps that nodes in GROWN cause on a newer host."""
-        saved = {node["id"]: list(node["size"]) for node in template["nodes"]}
-        faults, grown = self.page.evaluate(LAYOUT, saved)
-        known = {
-            text: " and ".join(f"{kind} {GROWN[kind]}" for kind in types if kind in GROWN) for text, types in grown
-        }
-        faults += [text for text, reason in known.items() if not reason]
-        return faults, [f"{text}: {reason}" for text, reason in known.items() if reason]
+    def boxes(self) -> list[list]:
+        """[id, type, left, top, right, bottom] of the nodes, as they are drawn, in pixels of the graph."""
+        self.page.evaluate(SHOW_WHOLE)
+        self.settle()
+        return self.page.evaluate(BOXES)
+
+    def layout_faults(self, gap: float) -> list[str]:
+        """Nodes that are less than `gap` pixels apart, notes that do not show their whole text, and red nodes."""
+        found = faults(self.boxes(), gap)
+        found += [f"{pixels} pixels of the note {node} are hidden" for node, pixels in self.page.evaluate(CUT_NOTES)]
+        return found + [f"{kind} is red" for kind in self.page.evaluate(RED)]
 
     def point(self, expression: str) -> tuple[float, float]:
         """Where on the page a position of the graph is; `expression` gives it in JavaScript."""
@@ -305,11 +272,9 @@ class Canvas:
         return self.server.wait(answer["prompt_id"])
 
     def shown_images(self) -> int:
-        """How many pictures the SaveImage nodes show."""
-        self.page.wait_for_function("app.graph._nodes.some((n) => n.type === 'SaveImage' && n.imgs?.[0]?.naturalWidth)")
-        return self.page.evaluate(
-            "app.graph._nodes.filter((node) => node.type === 'SaveImage').flatMap((node) => node.imgs).length"
-        )
+        """How many images the SaveImage nodes show."""
+        self.page.wait_for_function(f"({SHOWN})() > 0")
+        return self.page.evaluate(SHOWN)
 
     def wait_for(self, condition: str, arg: Any = None) -> None:
         self.page.wait_for_function(condition, arg=arg)

@@ -1,4 +1,4 @@
-"""One server with models under the names of the templates, one headless Chromium, one page for all browser tests."""
+"""A server with models under the names of the templates for each front end, one headless Chromium with one page."""
 
 from __future__ import annotations
 
@@ -13,18 +13,34 @@ from client import Client
 from comfyui_kolors.devtools import places
 from comfyui_kolors.devtools.chromium import find_chromium
 from comfyui_kolors.devtools.folders import link_pack
+from comfyui_kolors.devtools.front_end import get_newest_front_end
 from comfyui_kolors.devtools.miniature import make_models
 from comfyui_kolors.devtools.places import Setup
-from comfyui_kolors.devtools.progress import Progress
+from comfyui_kolors.devtools.progress import Progress, SetupError
 from comfyui_kolors.devtools.server import free_port, running_server
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(Path(__file__).parent))  # for canvas.py and tiny_models.py
 
 
+#: The page that ComfyUI's own requirements name, and the newest of the package index.
+FRONT_ENDS = ("own", "newest")
+
+
+@pytest.fixture(scope="session", params=FRONT_ENDS)
+def front_end(request) -> Path | None:
+    """The folder of the front end, or none for ComfyUI's own."""
+    if request.param == "own":
+        return None
+    try:
+        return get_newest_front_end(Path(sys.executable), Progress(1))
+    except SetupError as error:
+        pytest.skip(str(error))
+
+
 @pytest.fixture(scope="session")
-def server(tmp_path_factory):
-    """A real ComfyUI of its own: the templates find their files, and pictures and settings are nobody else's."""
+def base(tmp_path_factory) -> Path:
+    """A base directory of its own: the templates find their files, and pictures and settings are nobody else's."""
     import tiny_models
 
     base = tmp_path_factory.mktemp("browser")
@@ -33,13 +49,19 @@ def server(tmp_path_factory):
         (base / folder).mkdir()
     link_pack(base / "custom_nodes" / "comfyui-kolors", ROOT)
     shutil.copy(host / "input" / "example.png", base / "input")
-    setup = Setup(Path(sys.executable), host, base)
     tiny_models.write(base)
-    make_models(setup, Progress(1))
+    make_models(Setup(Path(sys.executable), host, base), Progress(1))
+    return base
+
+
+@pytest.fixture(scope="session")
+def server(base, front_end):
+    """A real ComfyUI with the models of the templates, once with each front end."""
+    setup = Setup(Path(sys.executable), Path(os.environ["COMFYUI_PATH"]), base)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(base / "stubs"), prepend=os.pathsep)
         patch.setenv("OMP_NUM_THREADS", "2")  # the vision tower has the full size: no other is known to the host
-        with running_server(setup, Progress(2), free_port()) as running:
+        with running_server(setup, Progress(2), free_port(), front_end=front_end) as running:
             yield Client(running.url, base, running.log)
 
 
@@ -71,6 +93,12 @@ def whole_canvas(server, page):
     screenshots = places.DEV / "screenshots"
     screenshots.mkdir(parents=True, exist_ok=True)
     return Canvas(page, server, screenshots)
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["LiteGraph", "Nodes 2.0"])
+def vue(request) -> bool:
+    """Which of the two renderers draws the nodes."""
+    return request.param
 
 
 @pytest.fixture

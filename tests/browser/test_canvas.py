@@ -48,8 +48,8 @@ def titles(canvas) -> dict[str, str]:
     )
 
 
-def test_nodes_are_found_by_search_and_put_on_the_canvas(canvas, language):
-    canvas.use(language)
+def test_nodes_are_found_by_search_and_put_on_the_canvas(canvas, language, vue):
+    canvas.use(language, vue)
     for text, node in SEARCHES[language].items():
         canvas.clear()
         canvas.open_search()
@@ -61,9 +61,9 @@ def test_nodes_are_found_by_search_and_put_on_the_canvas(canvas, language):
         assert canvas.nodes() == [node]
 
 
-def test_titles_and_tooltips_are_in_the_users_language(canvas, language):
+def test_titles_and_tooltips_are_in_the_users_language(canvas, language, vue):
     """Also on 0.3.75, whose front end replaces a pack's translations by its own."""
-    canvas.use(language)
+    canvas.use(language, vue)
     expected = NODES[language]
     assert titles(canvas) == {id: texts["display_name"] for id, texts in expected.items()}
     node = canvas.add("KolorsKSampler")
@@ -79,8 +79,8 @@ def test_titles_and_tooltips_are_in_the_users_language(canvas, language):
     assert tooltip.inner_text().strip() == expected["KolorsKSampler"]["inputs"]["cfg"]["tooltip"]
 
 
-def test_the_help_panel_shows_our_page_with_its_picture(canvas, language):
-    canvas.use(language)
+def test_the_help_panel_shows_our_page_with_its_picture(canvas, language, vue):
+    canvas.use(language, vue)
     node = canvas.add("KolorsKSampler")
     canvas.select(node)
     canvas.page.get_by_test_id("info-button").click()
@@ -97,8 +97,8 @@ def test_the_help_panel_shows_our_page_with_its_picture(canvas, language):
     canvas.screenshot(f"help-{language}")
 
 
-def test_two_nodes_are_connected_by_a_drag_and_by_a_typed_search(canvas):
-    canvas.use()
+def test_two_nodes_are_connected_by_a_drag_and_by_a_typed_search(canvas, vue):
+    canvas.use(vue=vue)
     loader = canvas.add("KolorsUNETLoader")
     canvas.drag(canvas.slot(loader, 0, output=True), (1000, 500))
     canvas.search_field().wait_for()
@@ -118,8 +118,8 @@ def test_two_nodes_are_connected_by_a_drag_and_by_a_typed_search(canvas):
     assert canvas.links() == [[loader, 0, sampler, 0, "MODEL"], [loader, 0, scheduler, 0, "MODEL"]]
 
 
-def test_a_saved_picture_dropped_on_the_canvas_brings_its_workflow_back(canvas):
-    canvas.use()
+def test_a_saved_picture_dropped_on_the_canvas_brings_its_workflow_back(canvas, vue):
+    canvas.use(vue=vue)
     canvas.open_template("Kolors-text-to-image")
     canvas.shrink()
     entry = canvas.run()
@@ -136,8 +136,8 @@ def test_a_saved_picture_dropped_on_the_canvas_brings_its_workflow_back(canvas):
     assert canvas.page.evaluate(steps) == 2
 
 
-def test_missing_models_are_offered_for_download(canvas):
-    canvas.use()
+def test_missing_models_are_offered_for_download(canvas, vue):
+    canvas.use(vue=vue)
     template = json.loads((tiny_models.ROOT / "workflows/Kolors-text-to-image.json").read_text(encoding="utf-8"))
     urls = []
     for node in template["nodes"]:
@@ -150,7 +150,7 @@ def test_missing_models_are_offered_for_download(canvas):
     assert sorted(canvas.downloads(place)) == sorted(urls)
 
 
-def test_missing_nodes_are_named(canvas):
+def test_missing_nodes_are_named(canvas, vue):
     """As on a ComfyUI without this pack: the front end is told of no node of ours."""
     page = canvas.page
 
@@ -161,7 +161,7 @@ def test_missing_nodes_are_named(canvas):
 
     page.route("**/object_info", without_us)
     try:
-        canvas.open()
+        canvas.open(vue=vue)
         template = json.loads((tiny_models.ROOT / "workflows/Kolors-text-to-image.json").read_text(encoding="utf-8"))
         page.evaluate("(template) => app.loadGraphData(template)", template)
         place = canvas.missing("node")

@@ -80,7 +80,7 @@ def hubs(certificate, tokenizer_file):
 
 
 @pytest.fixture
-def fresh(hubs, tmp_path, monkeypatch):
+def fresh(hubs, front_end, tmp_path, monkeypatch):
     """A ComfyUI with this package and no model; the hub is what it knows as Hugging Face."""
     for hub in hubs:
         hub.asked.clear()
@@ -89,7 +89,7 @@ def fresh(hubs, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", hubs[0].url)
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     setup = Setup(Path(sys.executable), Path(os.environ["COMFYUI_PATH"]), tmp_path)
-    with running_server(setup, Progress(2), free_port()) as running:
+    with running_server(setup, Progress(2), free_port(), front_end=front_end) as running:
         yield Client(running.url, tmp_path, running.log)
 
 

@@ -33,6 +33,9 @@ def test_server_command_follows_accelerator_and_host(setup, tmp_path):
     assert command[command.index("--listen") + 1] == "127.0.0.1"
     assert command[command.index("--base-directory") + 1] == str(setup.base)
     assert command[command.index("--extra-model-paths-config") + 1] == str(tmp_path / "paths.yaml")
+    assert "--front-end-root" not in command
+    command = server_command(setup, 8188, "cpu", front_end=tmp_path / "page")
+    assert command[command.index("--front-end-root") + 1] == tmp_path / "page"
     (setup.comfyui / "comfy" / "cli_args.py").write_text("")  # a host without a database
     command = server_command(setup, 8188, "cuda")
     assert "--cpu" not in command and "--database-url" not in command and "--extra-model-paths-config" not in command
