@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +37,9 @@ SHRINK = """() => {
 # Test ids of today's front ends, and what those before them had.
 SEARCH_FIELD = "[role=search] input[role=combobox], .comfy-vue-node-search-container input"
 SEARCH_RESULT = "[data-testid=result-item], .p-autocomplete-option"
+
+# Of LiteGraph, and of Nodes 2.0 in two generations.
+TOOLTIP = ".node-tooltip:visible, .p-tooltip:visible, [role=tooltip]:visible"
 
 # What the front end wants to download: it clicks a link that is on no page.
 CATCH_DOWNLOADS = """() => {
@@ -146,6 +151,16 @@ class Canvas:
             "[...app.graph.links.values()].map((l) => [l.origin_id, l.origin_slot, l.target_id, l.target_slot, l.type])"
         )
 
+    @contextmanager
+    def all_in_view(self) -> Iterator[None]:
+        """A page on which every template is seen as a whole: the older front ends do not draw the nodes outside."""
+        before = self.page.viewport_size
+        self.page.set_viewport_size({"width": 4000, "height": 2400})
+        try:
+            yield
+        finally:
+            self.page.set_viewport_size(before)
+
     def boxes(self) -> list[list]:
         """[id, type, left, top, right, bottom] of the nodes, as they are drawn, in pixels of the graph."""
         self.page.evaluate(SHOW_WHOLE)
@@ -163,9 +178,36 @@ class Canvas:
         x, y = self.page.evaluate(f"app.canvasPosToClientPos({expression})")
         return x, y
 
-    def slot(self, node: int, index: int, output: bool = False) -> tuple[float, float]:
+    def slot(self, node: int | str, index: int, output: bool = False) -> tuple[float, float]:
+        """Where a slot of a node is on the page."""
+        if self.vue:
+            dot = self.page.locator(f'[data-slot-key="{node}-{"out" if output else "in"}-{index}"]').first
+            return self.page_centre(dot)
         inward = "false" if output else "true"
         return self.point(f"app.graph.getNodeById({node}).getConnectionPos({inward}, {index})")
+
+    def page_centre(self, element: Locator) -> tuple[float, float]:
+        box = element.bounding_box()
+        assert box, f"{element} is not to be seen"
+        return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+    def widget(self, node: int | str, name: str, label: str) -> tuple[float, float]:
+        """Where a widget is on the page: its label, where that is HTML."""
+        if self.vue:
+            return self.page_centre(self.page.locator(f'[data-node-id="{node}"]').get_by_text(label, exact=True).first)
+        return self.point(
+            f"(() => {{ const node = app.graph.getNodeById({node}), "
+            f"widget = node.widgets.find((one) => one.name === {name!r});"
+            " return [node.pos[0] + 60, node.pos[1] + widget.last_y + 10]; })()"
+        )
+
+    def tooltip(self, x: float, y: float) -> str:
+        """What is told of the place where the pointer rests."""
+        self.page.mouse.move(x, y)
+        self.page.mouse.move(x + 2, y, steps=2)
+        told = self.page.locator(TOOLTIP).first
+        told.wait_for()
+        return told.inner_text().strip()
 
     def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
         self.page.mouse.move(*start)

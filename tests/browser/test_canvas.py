@@ -67,16 +67,10 @@ def test_titles_and_tooltips_are_in_the_users_language(canvas, language, vue):
     expected = NODES[language]
     assert titles(canvas) == {id: texts["display_name"] for id, texts in expected.items()}
     node = canvas.add("KolorsKSampler")
-    x, y = canvas.point(
-        f"(() => {{ const node = app.graph.getNodeById({node}), widget = node.widgets.find((w) => w.name === 'cfg');"
-        " return [node.pos[0] + 60, node.pos[1] + widget.last_y + 10]; })()"
-    )
-    canvas.page.mouse.move(x, y)
-    canvas.page.mouse.move(x + 2, y, steps=2)
-    tooltip = canvas.page.locator(".node-tooltip")
-    tooltip.wait_for()
+    texts = expected["KolorsKSampler"]["inputs"]["cfg"]
+    told = canvas.tooltip(*canvas.widget(node, "cfg", texts["name"]))
     canvas.screenshot(f"tooltip-{language}")
-    assert tooltip.inner_text().strip() == expected["KolorsKSampler"]["inputs"]["cfg"]["tooltip"]
+    assert told == texts["tooltip"]
 
 
 def test_the_help_panel_shows_our_page_with_its_picture(canvas, language, vue):
