@@ -1,6 +1,8 @@
 """Widen the demo's small vision tower to ViT-L/14-336, exactly, so that the stock CLIP vision loader reads it.
 
-    python demo/expand_clip_vision.py SMALL.safetensors LARGE.pt
+    python demo/expand_clip_vision.py ../../models/clip_vision/kolors-demo-clip-vision.pt
+
+writes the demo's into the models folder of a ComfyUI that has this package in custom_nodes; run it with its Python.
 
 The host's loader knows towers by their shape only, and the demo's is 128 channels wide instead of 1024. So every
 channel is copied eight times: a LayerNorm of the copies has the same mean and variance; a linear layer gets its weights
@@ -22,6 +24,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+SMALL = Path(__file__).parent / "models/kolors-demo/image_encoder/kolors-demo-clip-vision.safetensors"
 WIDTH, LAYERS, PROJECTION = 1024, 24, 768
 LAYER = "vision_model.encoder.layers.{}."
 
@@ -78,6 +81,6 @@ def write(small: Path, large: Path) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
+    if len(sys.argv) != 2:
         sys.exit(__doc__)
-    write(Path(sys.argv[1]), Path(sys.argv[2]))
+    write(SMALL, Path(sys.argv[1]))

@@ -11,7 +11,7 @@ import urllib.parse
 from pathlib import Path
 
 from . import places, prepare
-from .miniature import DEMO_MODELS
+from .miniature import DEMO_ADAPTER, DEMO_CHECKPOINT, DEMO_TOWER
 from .places import Setup
 from .process import POLL_SECONDS, has_ended, tail
 from .progress import SetupError, Step
@@ -30,26 +30,24 @@ def build_prompt(
     def node(kind: str, title: str, **inputs: object) -> dict:
         return {"class_type": kind, "inputs": inputs, "_meta": {"title": title}}
 
-    unet, encoder, vae, adapter, tower = DEMO_MODELS.values()
-    links = {"model": ["unet", 0], "positive": ["text", 0], "negative": ["negative", 0], "latent_image": ["size", 0]}
+    model = ["checkpoint", 0]
+    links = {"model": model, "positive": ["text", 0], "negative": ["negative", 0], "latent_image": ["size", 0]}
     sampling = {"seed": seed, "steps": steps, "cfg": 4.0, "sampler": "euler", "denoise": 1.0}
     prompt = {
-        "unet": node("KolorsUNETLoader", "Load UNet", unet_name=unet, weight_dtype="default"),
-        "clip": node("KolorsChatGLM3Loader", "Load ChatGLM3", text_encoder_name=encoder, weight_dtype="default"),
-        "vae": node("VAELoader", "Load VAE", vae_name=vae),
-        "text": node("KolorsPromptEncode", "Prompt", clip=["clip", 0], text=text),
-        "negative": node("KolorsPromptEncode", "Negative prompt", clip=["clip", 0], text=negative),
+        "checkpoint": node("KolorsCheckpointLoader", "Load Checkpoint", ckpt_name=DEMO_CHECKPOINT),
+        "text": node("KolorsPromptEncode", "Prompt", clip=["checkpoint", 1], text=text),
+        "negative": node("KolorsPromptEncode", "Negative prompt", clip=["checkpoint", 1], text=negative),
         "size": node("EmptyLatentImage", "Size", width=size[0], height=size[1], batch_size=1),
         "sample": node("KolorsKSampler", "Sampler", **links, **sampling),
-        "decode": node("VAEDecode", "Decode", samples=["sample", 0], vae=["vae", 0]),
+        "decode": node("VAEDecode", "Decode", samples=["sample", 0], vae=["checkpoint", 2]),
         "save": node("SaveImage", "Save", images=["decode", 0], filename_prefix="kolors-demo"),
     }
     if image:
-        links = {"model": ["unet", 0], "ipadapter": ["adapter", 0], "clip_vision": ["tower", 0], "image": ["image", 0]}
+        links = {"model": model, "ipadapter": ["adapter", 0], "clip_vision": ["tower", 0], "image": ["image", 0]}
         prompt |= {
             "image": node("LoadImage", "Picture", image=image),
-            "tower": node("CLIPVisionLoader", "Load CLIP Vision", clip_name=tower),
-            "adapter": node("KolorsIPAdapterLoader", "Load IP-Adapter", ipadapter_name=adapter),
+            "tower": node("CLIPVisionLoader", "Load CLIP Vision", clip_name=DEMO_TOWER),
+            "adapter": node("KolorsIPAdapterLoader", "Load IP-Adapter", ipadapter_name=DEMO_ADAPTER),
             "apply": node("KolorsIPAdapterApply", "IP-Adapter", **links, weight=1.0, start_at=0.0, end_at=1.0),
         }
         prompt["sample"]["inputs"]["model"] = ["apply", 0]

@@ -12,7 +12,7 @@ from . import places
 from .environment import get_environment, get_given_python, get_small_environment
 from .folders import make_base
 from .host import get_host
-from .miniature import make_models
+from .miniature import make_tower
 from .places import Setup
 from .process import child, ending_gently
 from .progress import Progress, setup_lock
@@ -33,7 +33,7 @@ def set_up(args: argparse.Namespace, draws: bool = False, more: int = 0) -> tupl
             python = get_environment(host, progress, development=not draws)
         setup = Setup(python, host, make_base(progress))
         if draws:
-            make_models(setup, progress)
+            make_tower(setup, progress)
     return setup, progress
 
 

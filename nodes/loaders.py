@@ -157,7 +157,8 @@ class KolorsCheckpointLoader:
                     model_files.list_files("checkpoints"),
                     {
                         "tooltip": "A Kolors checkpoint in models/checkpoints, in SD or diffusers layout. Diffusers "
-                        "folders in models/diffusers, models/LLM and models/checkpoints are listed with their folder."
+                        "folders in models/diffusers, models/LLM and models/checkpoints are listed with their folder. "
+                        "kolors-demo is the miniature that comes with the package."
                     },
                 ),
             }

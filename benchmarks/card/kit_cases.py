@@ -72,7 +72,8 @@ class Models:
         return self._kept[key]
 
     def demo(self, part: str) -> str:
-        return str(ROOT / "demo/models" / f"kolors-demo-{part}.safetensors")
+        (path,) = (ROOT / "demo/models").rglob(f"kolors-demo-{part}.safetensors")
+        return str(path)
 
     def unet(self, dtype: str = "fp32"):
         return self.kept(("unet", dtype), lambda: loaders.load_unet(self.demo("unet"), dtype))

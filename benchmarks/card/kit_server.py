@@ -35,7 +35,7 @@ def real_server():
     import servers
     from comfyui_kolors.devtools import demo, places
     from comfyui_kolors.devtools.folders import link_pack
-    from comfyui_kolors.devtools.miniature import make_models
+    from comfyui_kolors.devtools.miniature import make_tower
     from comfyui_kolors.devtools.progress import Progress, Step
     from comfyui_kolors.devtools.server import free_port, request, running_server
     from PIL import Image
@@ -49,8 +49,8 @@ def real_server():
     link_pack(base / "custom_nodes" / places.PACK_NAME, ROOT)
     setup = places.Setup(Path(sys.executable), Path(os.environ["COMFYUI_PATH"]), base)
     began = time.perf_counter()
-    make_models(setup, Progress(1))
-    outcome = {"models made, s": time.perf_counter() - began}
+    make_tower(setup, Progress(1))
+    outcome = {"vision encoder made, s": time.perf_counter() - began}
     began = time.perf_counter()
     with running_server(setup, Progress(2), free_port()) as server:
         outcome["server up, s"] = time.perf_counter() - began

@@ -17,7 +17,7 @@ from torch import Tensor, distributed
 
 ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / ".dev" / "train"  # ignored by git
-MODELS = ROOT / "demo" / "models"
+MODELS = ROOT / "demo" / "models" / "kolors-demo"
 
 if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))  # for kolors_core and demo

@@ -2,7 +2,7 @@
 
     python demo/train/export.py [FOLDER]
 
-Parts that are not trained yet are left out. FOLDER is demo/models by default.
+Parts that are not trained yet are left out. FOLDER is demo/models/kolors-demo by default.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ def save(folder: Path, part: str, state_dict: dict[str, Tensor], config: dict | 
         if tensor.is_floating_point() and not half[key].isfinite().all():
             raise ValueError(f"{key} of {NAMES[part]} does not fit half precision.")
     path = folder / NAMES[part]
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     save_file(half, partial, metadata={"format": "pt"} | ({"config": json.dumps(config)} if config else {}))
     partial.replace(path)
@@ -65,7 +66,6 @@ def published_resampler(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
 def main() -> None:
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else MODELS
     start()
-    folder.mkdir(parents=True, exist_ok=True)
     save(folder, "vae", taesd_names(load_autoencoder().state_dict(), SDXL_SCALE))
     tokenizer = load_tokenizer()
     encoder, unet = build_encoder(tokenizer), build_unet()
@@ -108,7 +108,7 @@ def main() -> None:
             state_dict[f"ip_adapter.{2 * number + 1}.to_k_ip.weight"] = module.to_k_ip.weight.data
             state_dict[f"ip_adapter.{2 * number + 1}.to_v_ip.weight"] = module.to_v_ip.weight.data
         save(folder, "ip-adapter", state_dict)
-    log(f"together {sum(file.stat().st_size for file in folder.glob('*.safetensors')):,} bytes")
+    log(f"together {sum(file.stat().st_size for file in folder.glob('*/*.safetensors')):,} bytes")
 
 
 if __name__ == "__main__":

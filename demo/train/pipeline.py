@@ -23,7 +23,14 @@ from kolors_core.networks.tokenizer import TOKENIZER_KEY, ChatGLM3Tokenizer
 from kolors_core.networks.vision import IMAGE_SIZE
 from kolors_core.sampling.schedule import BETA_END, BETA_START, STEPS_OFFSET, TRAIN_STEPS
 
-NAMES = {part: f"kolors-demo-{part}.safetensors" for part in ("unet", "chatglm3", "vae", "clip-vision", "ip-adapter")}
+FOLDERS = {
+    "unet": "unet",
+    "chatglm3": "text_encoder",
+    "vae": "vae",
+    "clip-vision": "image_encoder",
+    "ip-adapter": "ip_adapter",
+}  # a diffusers folder's
+NAMES = {part: f"{folder}/kolors-demo-{part}.safetensors" for part, folder in FOLDERS.items()}
 
 
 def scheduler() -> EulerDiscreteScheduler:

@@ -2,8 +2,8 @@
 
     python demo/train/restore.py [FOLDER]
 
-FOLDER is demo/models by default. What the files do not hold starts anew: the optimisers, and the linear layers that
-only name. Checkpoints that are there already are left alone.
+FOLDER is demo/models/kolors-demo by default. What the files do not hold starts anew: the optimisers, and the linear
+layers that only name. Checkpoints that are there already are left alone.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Kolors' models in the folders of other packages: detected from their contents, and named after the folder.
 
 Nothing is moved. `diffusers` has what KwaiKolorsWrapper and the hub download, `LLM` what Kolors-MZ and Easy-Use read,
-`checkpoints` what people put there.
+`checkpoints` what people put there. The miniature, which comes with this package, is found in the package itself, so
+that the lists of other nodes are as they are without it.
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ from pathlib import Path
 import folder_paths
 
 from ..files.kinds import CHECKPOINT, CONTROL_NET, ENCODER, IP_ADAPTER, UNET
+from ..models.folders import PACKAGE
 from .walk import Candidate, is_weight_name, read_folder, search
 
 DIFFUSERS, LLM = "diffusers", "LLM"
 PLACES = (LLM, DIFFUSERS, CHECKPOINT)
+MINIATURE = "miniature"
+MINIATURE_FOLDER = PACKAGE / "demo" / "models"
 KINDS = (UNET, ENCODER, CONTROL_NET, IP_ADAPTER, CHECKPOINT)
 UNET_PART = "unet"  # of a diffusers folder
 
@@ -28,19 +32,24 @@ def list_found(kind: str) -> list[str]:
     """Names of the files of a kind outside the host's own folders of it, each file once; sorted.
 
     A name begins with the folder, as in ``diffusers/Kolors/unet/model.safetensors``; an encoder's in LLM does not.
-    Of `checkpoints` also the diffusers folders that hold a UNet, as in ``diffusers/Kolors``.
+    Of `checkpoints` also the diffusers folders that hold a UNet, as in ``diffusers/Kolors``. The miniature comes last,
+    so that no node begins with it where there is another model.
     """
     found = {place: _models_in(place) for place in PLACES}
     taken = {file.real for folder in _folders_of(kind) for file in search(folder)} if any(found.values()) else set()
-    names = set()
-    for place, files in found.items():
-        for name, file in files:
-            if kind in file.kinds and file.real not in taken:
-                taken.add(file.real)
-                names.add(os.path.join(_label(place, kind), name))
-        if kind == CHECKPOINT:
-            names |= {os.path.normpath(os.path.join(place, folder)) for folder in _whole_folders(files)}
-    return sorted(names)
+    names = {name for place, files in found.items() for name in _names(place, kind, files, taken)}
+    return sorted(names) + sorted(_names(MINIATURE, kind, _models_in(MINIATURE), set()))
+
+
+def _names(place: str, kind: str, files: list[tuple[str, Candidate]], taken: set[str]) -> Iterator[str]:
+    """Names of the models of a kind among the files of a place, without those whose real paths are taken."""
+    label = _label(place, kind)
+    for name, file in files:
+        if kind in file.kinds and file.real not in taken:
+            taken.add(file.real)
+            yield os.path.join(label, name)
+    if kind == CHECKPOINT:
+        yield from (os.path.normpath(os.path.join(label, folder)) for folder in _whole_folders(files))
 
 
 def list_unlisted_encoders() -> set[str]:
@@ -68,11 +77,13 @@ def _models_in(place: str) -> list[tuple[str, Candidate]]:
 
 
 def _label(place: str, kind: str) -> str:
-    return "" if (place, kind) == (LLM, ENCODER) else place
+    return "" if place == MINIATURE or (place, kind) == (LLM, ENCODER) else place
 
 
 def _folders_of(place: str) -> list[str]:
     """The folders of a place or of one of the host's kinds; those that hold others of them first."""
+    if place == MINIATURE:
+        return [str(MINIATURE_FOLDER)]
     known = folder_paths.folder_names_and_paths
     kinds = [name for name in known if name.lower() == place.lower()] if place == LLM else [place]
     folders = [folder for kind in kinds if kind in known for folder in folder_paths.get_folder_paths(kind)]
@@ -93,7 +104,7 @@ def find(kind: str, name: str) -> str | None:
         return None
     if path := folder_paths.get_full_path(kind, os.path.join(*parts)):
         return path
-    for place in PLACES:
+    for place in (*PLACES, MINIATURE):
         label = _label(place, kind)
         if label and parts[0] != label:
             continue

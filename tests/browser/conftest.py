@@ -14,7 +14,6 @@ from comfyui_kolors.devtools import places
 from comfyui_kolors.devtools.chromium import find_chromium
 from comfyui_kolors.devtools.folders import link_pack
 from comfyui_kolors.devtools.front_end import get_newest_front_end
-from comfyui_kolors.devtools.miniature import make_models
 from comfyui_kolors.devtools.places import Setup
 from comfyui_kolors.devtools.progress import Progress, SetupError
 from comfyui_kolors.devtools.server import free_port, running_server
@@ -50,7 +49,6 @@ def base(tmp_path_factory) -> Path:
     link_pack(base / "custom_nodes" / "comfyui-kolors", ROOT)
     shutil.copy(host / "input" / "example.png", base / "input")
     tiny_models.write(base)
-    make_models(Setup(Path(sys.executable), host, base), Progress(1))
     return base
 
 

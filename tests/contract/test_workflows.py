@@ -14,8 +14,8 @@ from house import CHINESE, ROOT, name_of, our_classes
 
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 FRONT_END_NODES = {"Note", "MarkdownNote", "Reroute", "PrimitiveNode"}
-#: Loaders of files that a template cannot offer: the user's own LoRA, and the miniature in this repository.
-OWN_FILES = re.compile(r"pytorch_lora_weights\.safetensors|kolors-demo-.*")
+#: Loaders of files that a template cannot offer: the user's own LoRA, and the miniature in this package.
+OWN_FILES = re.compile(r"pytorch_lora_weights\.safetensors|kolors-demo")
 #: What the front end offers to download: files with these endings, from these addresses.
 ENDINGS = (".safetensors", ".sft", ".ckpt", ".pth", ".pt")
 SOURCES = ("https://huggingface.co/", "https://civitai.com/")

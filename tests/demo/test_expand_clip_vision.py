@@ -1,17 +1,15 @@
 """The vision tower in ViT-L's size sees what the small one sees."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
-from comfyui_kolors.demo.expand_clip_vision import LAYERS, PROJECTION, WIDTH, expand, write
+from comfyui_kolors.demo.expand_clip_vision import LAYERS, PROJECTION, SMALL, WIDTH, expand, write
 from reference import relative_error
 from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-SMALL = Path(__file__).resolve().parents[2] / "demo" / "models" / "kolors-demo-clip-vision.safetensors"
 TOLERANCE = 1e-5  # relative L2, float32: sums in another order
 
 

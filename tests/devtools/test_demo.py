@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from comfyui_kolors.devtools.cli import main, parse
 from comfyui_kolors.devtools.demo import DEMO_TEMPLATE, build_prompt, draw, image_size, put_image, saved_image
-from comfyui_kolors.devtools.miniature import DEMO_MODELS
+from comfyui_kolors.devtools.miniature import DEMO_ADAPTER, DEMO_CHECKPOINT, DEMO_TOWER
 from comfyui_kolors.devtools.process import child
 from comfyui_kolors.devtools.progress import Progress, SetupError, Step
 from comfyui_kolors.devtools.server import Server
@@ -36,9 +36,7 @@ def test_image_size_names_what_it_found_and_expected(text, capsys):
 def test_the_first_workflow_uses_the_miniature():
     workflow = json.loads((ROOT / "workflows" / f"{DEMO_TEMPLATE}.json").read_text(encoding="utf-8"))
     values = {node["type"]: node.get("widgets_values") for node in workflow["nodes"]}
-    assert values["KolorsUNETLoader"][0] == DEMO_MODELS["diffusion_models"]
-    assert values["KolorsChatGLM3Loader"][0] == DEMO_MODELS["text_encoders"]
-    assert values["VAELoader"] == [DEMO_MODELS["vae"]]
+    assert values["KolorsCheckpointLoader"] == [DEMO_CHECKPOINT]
     sampler = build_prompt("", "", seed=1, steps=25, size=(128, 128))["sample"]["inputs"]
     assert values["KSampler"][2:4] == [sampler["steps"], sampler["cfg"]]
     assert values["EmptyLatentImage"] == [128, 128, 1]
@@ -46,26 +44,24 @@ def test_the_first_workflow_uses_the_miniature():
 
 def test_prompt_is_a_whole_workflow(prompt):
     links = [value for node in prompt.values() for value in node["inputs"].values() if isinstance(value, list)]
-    assert len(links) == 9 and all(source in prompt and slot == 0 for source, slot in links)
+    assert len(links) == 9 and all(source in prompt for source, _ in links)
+    assert {tuple(link) for link in links if link[1]} == {("checkpoint", 1), ("checkpoint", 2)}
     sampler = prompt["sample"]["inputs"]
     assert (sampler["seed"], sampler["steps"], sampler["cfg"], sampler["denoise"]) == (7, 4, 4.0, 1.0)
-    assert sampler["sampler"] == "euler" and sampler["model"] == ["unet", 0]
+    assert sampler["sampler"] == "euler" and sampler["model"] == ["checkpoint", 0]
     assert prompt[sampler["positive"][0]]["inputs"]["text"] == "a cat"
     assert prompt[sampler["negative"][0]]["inputs"]["text"] == "blurry"
     assert prompt["size"]["inputs"] == {"width": 320, "height": 256, "batch_size": 1}
-    assert [prompt[name]["inputs"][field] for name, field in (("unet", "unet_name"), ("vae", "vae_name"))] == [
-        DEMO_MODELS["diffusion_models"],
-        DEMO_MODELS["vae"],
-    ]
+    assert prompt["checkpoint"]["inputs"] == {"ckpt_name": DEMO_CHECKPOINT}
 
 
 def test_prompt_with_a_picture_samples_with_the_adapter():
     prompt = build_prompt("a picture", "", seed=7, steps=4, size=(128, 128), image="demo.png")
     links = [value for node in prompt.values() for value in node["inputs"].values() if isinstance(value, list)]
-    assert len(links) == 13 and all(source in prompt and slot == 0 for source, slot in links)
+    assert len(links) == 13 and all(source in prompt for source, _ in links)
     assert prompt["sample"]["inputs"]["model"] == ["apply", 0] and prompt["image"]["inputs"] == {"image": "demo.png"}
-    assert prompt["tower"]["inputs"]["clip_name"] == DEMO_MODELS["clip_vision"]
-    assert prompt["adapter"]["inputs"]["ipadapter_name"] == DEMO_MODELS["ipadapter"]
+    assert prompt["tower"]["inputs"]["clip_name"] == DEMO_TOWER
+    assert prompt["adapter"]["inputs"]["ipadapter_name"] == DEMO_ADAPTER
 
 
 def test_a_picture_goes_into_the_input_folder(setup, tmp_path):
@@ -109,12 +105,12 @@ def test_the_saved_image_is_found(prompt):
 
 
 def test_a_failed_node_is_named_with_its_message(prompt):
-    data = {"node_id": "unet", "node_type": "KolorsUNETLoader", "exception_type": "KolorsError"}
+    data = {"node_id": "checkpoint", "node_type": "KolorsCheckpointLoader", "exception_type": "KolorsError"}
     data["exception_message"] = "found a VAE, expected a UNet\n"
     with pytest.raises(SetupError) as error:
         saved_image({"outputs": {}, "status": {"messages": [["execution_error", data]]}}, prompt)
-    expected = 'The node "Load UNet" (KolorsUNETLoader) failed with KolorsError: found a VAE, expected a UNet'
-    assert str(error.value) == expected
+    node = 'The node "Load Checkpoint" (KolorsCheckpointLoader)'
+    assert str(error.value) == f"{node} failed with KolorsError: found a VAE, expected a UNet"
 
 
 def test_a_workflow_without_an_image_is_an_error(prompt):
@@ -177,15 +173,18 @@ def test_draw_follows_the_workflow_to_its_image(fake_server, prompt, monkeypatch
 
 def test_a_refused_workflow_shows_every_reason(fake_server, prompt):
     server, handler = fake_server
-    wrong = {"message": "Value not in list", "details": "vae_name: 'x'"}
+    wrong = {"message": "Value not in list", "details": "ckpt_name: 'x'"}
     handler.rejection = {
         "error": {"message": "Prompt outputs failed validation", "details": ""},
-        "node_errors": {"vae": {"errors": [wrong]}, "sample": {"errors": [{"message": "Value 0 smaller than min"}]}},
+        "node_errors": {
+            "checkpoint": {"errors": [wrong]},
+            "sample": {"errors": [{"message": "Value 0 smaller than min"}]},
+        },
     }
     with pytest.raises(SetupError) as error:
         draw(server, Step("[1/1] test"), prompt)
     lines = [line.strip() for line in str(error.value).splitlines()]
-    assert "Load VAE: Value not in list vae_name: 'x'" in lines
+    assert "Load Checkpoint: Value not in list ckpt_name: 'x'" in lines
     assert "Sampler: Value 0 smaller than min" in lines and str(server.log) in lines[-1]
 
 

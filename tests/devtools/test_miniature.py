@@ -5,65 +5,60 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from comfyui_kolors.devtools.miniature import DEMO_FILES, DEMO_MODELS, DEMO_TOWER, make_models
+from comfyui_kolors.devtools.miniature import DEMO_ADAPTER, DEMO_CHECKPOINT, DEMO_TOWER, SMALL_TOWER, make_tower
 from comfyui_kolors.devtools.progress import Progress, SetupError
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def demo_files(home, monkeypatch) -> Path:
-    """A repository with stand-ins for the miniature's files; its tower is "expanded" by copying it in capitals."""
-    folder = home / "demo" / "models"
-    folder.mkdir(parents=True)
+def small(home, monkeypatch) -> Path:
+    """The small vision encoder of a stand-in repository, which is "expanded" by copying it in capitals."""
+    file = home / SMALL_TOWER
+    file.parent.mkdir(parents=True)
+    file.write_text("small")
     (home / "demo" / "expand_clip_vision.py").write_text(
-        "import sys\nopen(sys.argv[2], 'w').write(open(sys.argv[1]).read().upper())\n"
+        f"import sys\nopen(sys.argv[1], 'w').write(open({str(file)!r}).read().upper())\n"
     )
-    for name in (*DEMO_MODELS.values(), DEMO_TOWER):
-        (folder / name).write_text(name)
-    (folder / DEMO_MODELS["clip_vision"]).unlink()  # the repository has the small one only
     monkeypatch.setattr("comfyui_kolors.devtools.places.ROOT", home)
-    monkeypatch.setattr("comfyui_kolors.devtools.miniature.DEMO_FILES", folder)
-    return folder
+    return file
 
 
-def placed_models(setup) -> dict[str, str]:
-    """Runs the step, and returns what is in the models folder, by kind."""
-    for kind in DEMO_MODELS:
-        (setup.base / "models" / kind).mkdir(parents=True, exist_ok=True)
-    make_models(setup, Progress(1))
-    return {kind: (setup.base / "models" / kind / name).read_text() for kind, name in DEMO_MODELS.items()}
+def made_tower(setup) -> str:
+    """Runs the step, and returns what is in the models folder."""
+    (setup.base / "models" / "clip_vision").mkdir(parents=True, exist_ok=True)
+    make_tower(setup, Progress(1))
+    return (setup.base / "models" / "clip_vision" / DEMO_TOWER).read_text()
 
 
-def test_the_miniature_is_put_where_comfyui_looks(setup, demo_files):
-    assert placed_models(setup) == {**DEMO_MODELS, "clip_vision": DEMO_TOWER.upper()}
-
-
-@pytest.mark.parametrize("damage", ["missing model", "missing tower", "other weights", None])
-def test_changed_or_missing_demo_models_are_made_again(setup, demo_files, damage, capsys):
-    before = placed_models(setup)
-    models = setup.base / "models"
-    if damage == "missing model":
-        (models / "vae" / DEMO_MODELS["vae"]).unlink()
-    elif damage == "missing tower":
-        (models / "clip_vision" / DEMO_MODELS["clip_vision"]).unlink()
+@pytest.mark.parametrize("damage", ["missing", "other weights", None])
+def test_a_changed_or_missing_vision_encoder_is_made_again(setup, small, damage, capsys):
+    assert made_tower(setup) == "SMALL"
+    if damage == "missing":
+        (setup.base / "models" / "clip_vision" / DEMO_TOWER).unlink()
     elif damage == "other weights":
-        (demo_files / DEMO_MODELS["vae"]).write_text("trained longer")
-        before["vae"] = "trained longer"
+        small.write_text("trained longer")
     capsys.readouterr()
-    assert placed_models(setup) == before
+    assert made_tower(setup) == small.read_text().upper()
     assert ("in place" in capsys.readouterr().err) == (damage is None)
 
 
-def test_a_missing_file_of_the_demo_is_named(setup, demo_files):
-    file = demo_files / DEMO_TOWER
-    file.unlink()
+def test_a_missing_file_of_the_demo_is_named(setup, small):
+    small.unlink()
     with pytest.raises(SetupError) as error:
-        placed_models(setup)
-    assert str(file) in str(error.value) and "Restore it" in str(error.value)
+        made_tower(setup)
+    assert str(small) in str(error.value) and "Restore it" in str(error.value)
 
 
 def test_the_miniature_of_the_repository_is_whole():
-    names = {*DEMO_MODELS.values(), DEMO_TOWER} - {DEMO_MODELS["clip_vision"]}
-    assert {file.name for file in DEMO_FILES.glob("*.safetensors")} == names
-    assert sum(file.stat().st_size for file in DEMO_FILES.iterdir()) < 24e6
+    models = ROOT / "demo" / "models"
+    files = {file.relative_to(models / DEMO_CHECKPOINT).as_posix() for file in models.rglob("*.safetensors")}
+    assert files == {
+        "unet/kolors-demo-unet.safetensors",
+        "text_encoder/kolors-demo-chatglm3.safetensors",
+        "vae/kolors-demo-vae.safetensors",
+        "image_encoder/kolors-demo-clip-vision.safetensors",
+        "ip_adapter/kolors-demo-ip-adapter.safetensors",
+    }
+    assert (models / DEMO_ADAPTER).is_file() and (ROOT / SMALL_TOWER).is_file()
+    assert sum(file.stat().st_size for file in models.rglob("*.safetensors")) < 24e6

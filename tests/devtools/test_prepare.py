@@ -30,7 +30,7 @@ def test_every_step_is_announced_and_in_place_the_second_time(nothing_installed,
 
 @pytest.mark.parametrize(("draws", "steps"), [(True, 8 + 3), (False, 8)])
 def test_the_number_of_steps_is_that_of_the_command(nothing_installed, fake_host, monkeypatch, capsys, draws, steps):
-    monkeypatch.setattr("comfyui_kolors.devtools.prepare.make_models", lambda setup, progress: None)
+    monkeypatch.setattr("comfyui_kolors.devtools.prepare.make_tower", lambda setup, progress: None)
     _, progress = set_up(parse(["host", "--comfyui", str(fake_host)]), draws=draws, more=3 if draws else 0)
     assert progress.total == steps and progress.count == steps - (4 if draws else 0)  # its models, and three of its own
     assert ("Packages of the tests" in capsys.readouterr().err) is not draws

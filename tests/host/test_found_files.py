@@ -22,7 +22,15 @@ from sampling_runs import ours
 
 pytestmark = pytest.mark.host
 
+ROOT = Path(__file__).resolve().parents[2]
 KINDS = ("diffusion_models", "text_encoders", "controlnet", "ipadapter", "checkpoints")
+MINIATURE = (
+    "kolors-demo/unet/kolors-demo-unet.safetensors",
+    "kolors-demo/text_encoder/kolors-demo-chatglm3.safetensors",
+    "",
+    "kolors-demo/ip_adapter/kolors-demo-ip-adapter.safetensors",
+    "kolors-demo",
+)
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +40,11 @@ def parts():
 
 @pytest.fixture
 def models(tmp_path, monkeypatch) -> Path:
-    """The host's folders of models, in a directory of their own."""
+    """The host's folders of models, in a directory of their own, and no miniature."""
     import folder_paths
+    from comfyui_kolors.kolors_core.host import found_files
+
+    monkeypatch.setattr(found_files, "MINIATURE_FOLDER", tmp_path / "none")
 
     folder = tmp_path / "models"
     known = folder_paths.folder_names_and_paths
@@ -149,6 +160,29 @@ def test_half_precision_is_taken_before_full_and_safetensors_before_others(model
         assert found == str(folder / "unet" / name)
     put(parts.vae, folder / "unet" / "a.fp16.safetensors")
     assert find_part(str(folder), "unet", "diffusion_models") == found, "by content"
+
+
+@pytest.mark.parametrize("others", [False, True], ids=["alone", "beside others"])
+def test_the_miniature_of_the_package_is_listed_last(models, files, parts, monkeypatch, others):
+    """By the lists of our own nodes alone, so that it is the first only where there is no other model."""
+    from comfyui_kolors.kolors_core.host import found_files
+
+    monkeypatch.setattr(found_files, "MINIATURE_FOLDER", ROOT / "demo" / "models")
+    before = {kind: [] for kind in KINDS}
+    if others:
+        unet_file(models / "diffusion_models" / "z.safetensors")
+        put(parts.encoder, models / "LLM" / "z.safetensors")
+        unet_file(models / "diffusers" / "z" / "unet" / HALF)
+        before |= {
+            "diffusion_models": ["z.safetensors", *native(f"diffusers/z/unet/{HALF}")],
+            "text_encoders": ["z.safetensors"],
+            "checkpoints": native("diffusers/z"),
+        }
+    miniature = {kind: native(*([name] if name else [])) for kind, name in zip(KINDS, MINIATURE)}
+    assert {kind: files.list_files(kind) for kind in KINDS} == {kind: before[kind] + miniature[kind] for kind in KINDS}
+    for kind, name in zip(KINDS, MINIATURE):
+        for written in filter(None, (name, name.replace("/", "\\"))):
+            assert files.resolve(kind, written) == os.path.join(ROOT, "demo", "models", *native(name))
 
 
 def test_a_part_that_is_something_else_is_named(models, files, parts):

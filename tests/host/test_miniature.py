@@ -29,7 +29,8 @@ LATENT_TOLERANCE = 1e-3  # relative L2 of final latents and of pictures, float32
 
 
 def file(part: str) -> str:
-    return str(MODELS / f"kolors-demo-{part}.safetensors")
+    (path,) = MODELS.rglob(f"kolors-demo-{part}.safetensors")
+    return str(path)
 
 
 def read(part: str) -> tuple[dict[str, torch.Tensor], dict]:

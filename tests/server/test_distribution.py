@@ -10,15 +10,20 @@ import re
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 from client import Client, KolorsGraph
 from comfyui_kolors.demo import random_models
+from comfyui_kolors.devtools.demo import DEMO_PROMPT, DEMO_SIZE, DEMO_STEPS, DEMO_TEMPLATE, build_prompt
 from comfyui_kolors.devtools.places import Setup
 from comfyui_kolors.devtools.progress import Progress
 from comfyui_kolors.devtools.server import free_port, request, running_server
+from graph_files import to_prompt
+from PIL import Image
 
 pytestmark = pytest.mark.host
 
@@ -63,9 +68,12 @@ def test_the_archive_holds_what_nodes_need_and_little_more():
     names = archived()
     for needed in ("__init__.py", "pyproject.toml", "requirements.txt", "README.md", "LICENSE", "locales/zh/main.json"):
         assert needed in names
-    for left_out in ("demo/", "tests/", "benchmarks/", ".ci/", "dev.py", "devtools/", "requirements-dev.txt"):
+    for left_out in ("tests/", "benchmarks/", ".ci/", "dev.py", "devtools/", "requirements-dev.txt"):
         assert not [name for name in names if name.startswith(left_out)]
-    assert sum((ROOT / name).stat().st_size for name in names) < 3e6
+    demo = {name for name in names if name.startswith("demo/")}
+    models = {name for name in demo if name.startswith("demo/models/")}
+    assert len(models) == 5 and demo - models == {"demo/MODEL_CARD.md", "demo/expand_clip_vision.py"}
+    assert sum((ROOT / name).stat().st_size for name in set(names) - models) < 3e6
 
 
 def test_the_requirements_are_met_by_what_comfyui_brings():
@@ -81,23 +89,47 @@ def our_nodes(client: Client) -> set[str]:
     return {name for name, node in info.items() if node["python_module"].endswith(PACK)}
 
 
-@needs_git
-def test_it_loads_and_runs_in_a_fresh_host(tmp_path, server, plain):
-    """From an archive without git; the image is that of this checkout."""
-    random_models.write(tmp_path / "models")
-    (tmp_path / "custom_nodes").mkdir()
-    unpack(tmp_path / "custom_nodes" / PACK)
-    setup = Setup(Path(sys.executable), Path(os.environ["COMFYUI_PATH"]), tmp_path)
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory) -> Iterator[Client]:
+    """A ComfyUI with the archive, from which all has come without git, and no model."""
+    base = tmp_path_factory.mktemp("fresh")
+    (base / "custom_nodes").mkdir()
+    unpack(base / "custom_nodes" / PACK)
+    setup = Setup(Path(sys.executable), Path(os.environ["COMFYUI_PATH"]), base)
     with running_server(setup, Progress(2), free_port()) as running:
-        client = Client(running.url, tmp_path, running.log)
-        assert our_nodes(client) == our_nodes(server)
-        graph = KolorsGraph()
-        assert torch.equal(client.latent(graph, graph.sample()), plain)
-        page = request(f"{running.url}/extensions/{PACK}/docs/KolorsUNETLoader.md").decode()
-        (picture,) = re.findall(r"!\[.+\]\((.+)\)", page)
-        assert request(f"{running.url}/extensions/{PACK}/docs/{picture}")[8:12] == b"WEBP"
-        templates = client.request("/workflow_templates")[PACK]
-        assert sorted(templates) == sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
-        assert client.request("/i18n")["zh"]["nodeDefs"]["KolorsUNETLoader"]["display_name"] == "加载可图 UNet"
-        (seconds,) = IMPORT_SECONDS.findall(client.read_log())
-        print(f"import: {seconds} s")
+        yield Client(running.url, base, running.log)
+
+
+@needs_git
+def test_the_first_template_draws_without_a_model_file(fresh, server):
+    """The picture is that of `dev.py demo` in this checkout; nothing is fetched or written for it."""
+    models = {path for path in (fresh.base / "models").rglob("*") if path.is_file()}
+    template = fresh.request(f"/api/workflow_templates/{PACK}/{DEMO_TEMPLATE}.json")
+    drawn = saved_picture(fresh, to_prompt(template, fresh.request("/object_info")))
+    width, height = (int(side) for side in DEMO_SIZE.split("x"))
+    expected = saved_picture(server, build_prompt(DEMO_PROMPT, "", 1, DEMO_STEPS, (width, height)))
+    assert numpy.array_equal(drawn, expected), numpy.abs(drawn.astype(int) - expected).max()
+    assert {path for path in (fresh.base / "models").rglob("*") if path.is_file()} == models
+
+
+def saved_picture(client: Client, prompt: dict) -> numpy.ndarray:
+    (node,) = (name for name, node in prompt.items() if node["class_type"] == "SaveImage")
+    (file,) = client.saved_files(client.run(prompt), (node, 0), "images")
+    return numpy.asarray(Image.open(file))
+
+
+@needs_git
+def test_it_loads_and_runs_in_a_fresh_host(fresh, server, plain):
+    """The image is that of this checkout."""
+    random_models.write(fresh.base / "models")
+    assert our_nodes(fresh) == our_nodes(server)
+    graph = KolorsGraph()
+    assert torch.equal(fresh.latent(graph, graph.sample()), plain)
+    page = request(f"{fresh.url}/extensions/{PACK}/docs/KolorsUNETLoader.md").decode()
+    (picture,) = re.findall(r"!\[.+\]\((.+)\)", page)
+    assert request(f"{fresh.url}/extensions/{PACK}/docs/{picture}")[8:12] == b"WEBP"
+    templates = fresh.request("/workflow_templates")[PACK]
+    assert sorted(templates) == sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
+    assert fresh.request("/i18n")["zh"]["nodeDefs"]["KolorsUNETLoader"]["display_name"] == "加载可图 UNet"
+    (seconds,) = IMPORT_SECONDS.findall(fresh.read_log())
+    print(f"import: {seconds} s")

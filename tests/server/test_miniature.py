@@ -14,7 +14,7 @@ import judge
 import numpy
 import pytest
 from comfyui_kolors.devtools.demo import build_prompt
-from comfyui_kolors.devtools.miniature import DEMO_MODELS, make_models
+from comfyui_kolors.devtools.miniature import make_tower
 from comfyui_kolors.devtools.places import Setup
 from comfyui_kolors.devtools.progress import Progress
 from PIL import Image
@@ -29,9 +29,9 @@ STEPS, SIZE = 25, (data.SIDE, data.SIDE)
 def draw(server):
     """Draws with the miniature: (caption, seed, changes of the sampler's inputs) -> uint8 (batch, 128, 128, 3)."""
     setup = Setup(Path(sys.executable), Path(os.environ["COMFYUI_PATH"]), server.base)
-    for folder in (*(f"models/{kind}" for kind in DEMO_MODELS), "input"):
+    for folder in ("models/clip_vision", "input"):
         (server.base / folder).mkdir(parents=True, exist_ok=True)
-    make_models(setup, Progress(1))
+    make_tower(setup, Progress(1))
 
     def draw(text: str, seed: int, image: str | None = None, batch_size: int = 1, **sampling) -> numpy.ndarray:
         prompt = build_prompt(text, "", seed, STEPS, SIZE, image)
