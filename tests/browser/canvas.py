@@ -47,6 +47,14 @@ CATCH_DOWNLOADS = """() => {
   HTMLAnchorElement.prototype.click = function () { window.downloads.push(this.href); };
 }"""
 
+# A node that follows the pointer moves the view where it comes near the edge of the page, and the view glides on.
+STILL = """async () => {
+  for (let before; before !== String(app.canvas.ds.offset); ) {
+    before = String(app.canvas.ds.offset);
+    await new Promise((done) => setTimeout(done, 400));
+  }
+}"""
+
 RED = """() => app.graph._nodes.filter((node) => node.has_errors || !LiteGraph.registered_node_types[node.type])
   .map((node) => node.type)"""
 
@@ -95,6 +103,7 @@ class Canvas:
         if not query:
             self.page.evaluate("app.extensionManager.command.execute('Comfy.NewBlankWorkflow')")
             self.page.wait_for_function("app.extensionManager.workflow.activeWorkflow")
+            self.settle()  # a new workflow moves the view
             self.clear()
 
     def use(self, locale: str = "en", vue: bool = False) -> None:
@@ -194,7 +203,8 @@ class Canvas:
     def widget(self, node: int | str, name: str, label: str) -> tuple[float, float]:
         """Where a widget is on the page: its label, where that is HTML."""
         if self.vue:
-            return self.page_centre(self.page.locator(f'[data-node-id="{node}"]').get_by_text(label, exact=True).first)
+            either = re.compile(f"^({name}|{label})$", re.IGNORECASE)  # older ones do not translate it
+            return self.page_centre(self.page.locator(f'[data-node-id="{node}"]').get_by_text(either).first)
         return self.point(
             f"(() => {{ const node = app.graph.getNodeById({node}), "
             f"widget = node.widgets.find((one) => one.name === {name!r});"
@@ -265,7 +275,8 @@ class Canvas:
         self.settle()
         if self.page.evaluate("app.canvas.state.ghostNodeId != null"):
             self.page.mouse.click(x, y)
-            self.settle()
+            self.page.wait_for_function("app.canvas.state.ghostNodeId == null")
+            self.page.evaluate(STILL)
 
     # ---- what is missing --------------------------------------------------------------------------------------------
 

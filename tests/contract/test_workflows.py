@@ -23,7 +23,7 @@ NOT_OFFERED = "ipa-faceid-plus.bin"  # is published in no other container
 COMMAND = re.compile(r"^python -m kolors_core\.models get (.*?)(| --from .*)$", re.MULTILINE)
 #: Of a note: its text stands out from these in both themes and both renderers. The front end's own yellow is too light
 #: in the dark theme, and its inline code in both.
-NOTE_COLOURS = {"color": "#34340f", "bgcolor": "#20200a"}
+NOTE_COLOURS = {"color": "#35350d", "bgcolor": "#212108"}
 INLINE_CODE = re.compile(r"(?<!`)`(?!`)")
 
 
