@@ -16,7 +16,7 @@
 #: What each floor may import of the pack beside itself; a name stands for all that is in it.
 FLOORS = {
     "pack": ("nodes", "host"),
-    "nodes": ("host", "files.conditioning", "files.image_prompt"),
+    "nodes": ("host", "files.conditioning", "files.image_prompt", "networks.image_sizes"),
     "host": ("models", "migrate.table", "files", "networks", "sampling", "keys", "errors"),
     "models": ("files", "networks", "keys", "errors"),
     "migrate": (),

@@ -8,6 +8,7 @@ from .image_prompt import (
     KolorsImagePromptLoad,
     KolorsImagePromptSave,
 )
+from .image_size import KolorsImageSize
 from .ip_adapter import KolorsFaceIDApply, KolorsIPAdapterApply, KolorsIPAdapterLoader
 from .loaders import KolorsChatGLM3Loader, KolorsCheckpointLoader, KolorsUNETLoader
 from .lora import KolorsLoraLoader
@@ -23,6 +24,7 @@ NODE_CLASS_MAPPINGS = {
         KolorsPromptEncode,
         KolorsConditioningSave,
         KolorsConditioningLoad,
+        KolorsImageSize,
         KolorsKSampler,
         KolorsScheduler,
         KolorsModelSampling,

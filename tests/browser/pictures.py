@@ -31,6 +31,7 @@ BESIDE = {
     "KolorsPromptEncode": ({"clip": ("KolorsChatGLM3Loader", 0)}, {0: ("KSampler", "positive")}),
     "KolorsConditioningSave": ({"conditioning": ("KolorsPromptEncode", 0)}, {}),
     "KolorsConditioningLoad": ({}, {0: ("KSampler", "positive")}),
+    "KolorsImageSize": ({}, {0: ("EmptyLatentImage", "width"), 1: ("EmptyLatentImage", "height")}),
     "KolorsKSampler": ({"model": ("KolorsUNETLoader", 0), "latent_image": ("EmptyLatentImage", 0)},
                        {0: ("VAEDecode", "samples")}),
     "KolorsScheduler": ({"model": ("KolorsUNETLoader", 0)}, {0: ("SamplerCustomAdvanced", "sigmas")}),
@@ -79,8 +80,9 @@ BUILD = """async ([type, before, behind, files]) => {
     other.connect(output, node, node.findInputSlot(input));
     y += other.size[1] + 80;
   }
+  const targets = {};
   for (const [output, [target, input]] of Object.entries(behind)) {
-    const other = add(target, x + node.size[0] + 60, 0);
+    const other = (targets[target] ??= add(target, x + node.size[0] + 60, 0));
     node.connect(Number(output), other, other.findInputSlot(input));
   }
   app.canvas.deselectAll?.();
