@@ -1,11 +1,12 @@
 """ComfyUI-Kolors: the bilingual text-to-image model Kolors as an ordinary ComfyUI model."""
 
-from .kolors_core.host import model_files, replacements, unet
+from .kolors_core.host import model_files, replacements, routes, unet
 from .nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 
 model_files.register()
 unet.register()
 replacements.register()
+routes.register()
 
 WEB_DIRECTORY = "./web"
 

@@ -14,6 +14,7 @@
     walk            what may hold weights in and below a folder
     saved_files     small files that one node saves in the output folder and another reads
     messages        what the user sees while a node runs and in the log
+    routes          what the canvas asks the server: how many tokens a prompt takes
     replacements    nodes of the older packs for which ComfyUI itself puts one of ours
     compat          every difference between versions of ComfyUI, each with the version it serves
     cpu             the quicker way on a CPU; the only file that names a kind of device
@@ -26,6 +27,7 @@
         packed          its int8 and int4 layers under the host's patcher
         load            from a file to CLIP
         tokenizer_file  where the tokenizer of an encoder is
+        token_count     tokens of a prompt, counted without the encoder
         conditioning    prompts to CONDITIONING
     ip_adapter/
         adapter         read, and add to a clone of the model

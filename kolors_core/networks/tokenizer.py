@@ -120,6 +120,15 @@ class ChatGLM3Tokenizer:
         numbers = [0] * prefix + [owner + 1 for owner in owners]
         return Tokens(ids[:limit], weights[:limit], numbers[:limit], max(0, len(ids) - limit))
 
+    def measure(self, text: str, limit: int = PROMPT_ROWS) -> tuple[int, int | None]:
+        """How many tokens `encode` makes without a limit, and the character at which those beyond `limit` begin.
+
+        Of a character that is cut in two, the character itself; None where nothing is cut.
+        """
+        text = _well_formed(text)
+        prefix, count = len(self.prefix), len(self.prefix) + len(self.processor.encode(text))
+        return count, self._encode_with_offsets(text)[1][limit - prefix][0] if count > limit else None
+
     def _encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Ids and the (begin, end) characters each stands for; a byte piece inside a character has begin == end."""
         if hasattr(self.processor, "EncodeAsOffsetMapping"):  # sentencepiece >= 0.2.2

@@ -6,5 +6,6 @@ packed          int8 and int4 layers under ComfyUI's patcher
 clip            the interfaces of ComfyUI's tokenizers and text encoders
 tokenizer       a prompt to tokens, with its weights
 tokenizer_file  where tokenizer.model is
+token_count     how many tokens a prompt takes, and where a limit cuts it, without the encoder
 conditioning    prompts to CONDITIONING, and files of it
 """

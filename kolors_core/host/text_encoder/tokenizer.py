@@ -84,7 +84,7 @@ def parse_weights(text: str) -> list[tuple[str, float]]:
     """Split a prompt by the host's ``(word:1.2)`` syntax into (text, weight); ``\\(`` is a plain parenthesis.
 
     Says in the log what would be a weight, if its characters were half-width.
-    Raises KolorsError for a weight that is infinite or NaN, and for brackets deeper than Python's recursion.
+    Raises KolorsError as `split_weights` does.
     """
     for match in BRACKETS.finditer(text):
         if match.group("open", "colon", "close") != ("(", ":", ")"):
@@ -92,6 +92,14 @@ def parse_weights(text: str) -> list[tuple[str, float]]:
                 f"[Kolors] {_quote(match[0])} is no weight, and is read as words: brackets and colon of a weight are "
                 "half-width, as in (word:1.2)."
             )
+    return [(comfy.sd1_clip.unescape_important(segment), weight) for segment, weight in split_weights(text)]
+
+
+def split_weights(text: str) -> list[tuple[str, float]]:
+    """The (text, weight) of `parse_weights`, the text as `escape_important` writes it; nothing is logged.
+
+    Raises KolorsError for a weight that is infinite or NaN, and for brackets deeper than Python's recursion.
+    """
     try:
         segments = comfy.sd1_clip.token_weights(comfy.sd1_clip.escape_important(text), 1.0)
     except RecursionError:
@@ -99,9 +107,9 @@ def parse_weights(text: str) -> list[tuple[str, float]]:
             "The brackets of the prompt are nested too deep, hundreds of them in each other. Remove some: a weight in "
             "numbers, as in (word:1.2), needs one pair."
         ) from None
-    segments = [(comfy.sd1_clip.unescape_important(segment), weight) for segment, weight in segments]
     for segment, weight in segments:
         if not math.isfinite(weight):
+            segment = comfy.sd1_clip.unescape_important(segment)
             raise KolorsError(
                 f'The prompt gives "{_quote(segment)}" the weight {weight}. Expected a number such as 1.2. Brackets '
                 r"that belong to the text are written \( and \)."

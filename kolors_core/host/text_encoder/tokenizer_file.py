@@ -23,17 +23,22 @@ FIND, FETCH = "find", "fetch if missing (1 MB)"
 
 
 def find_tokenizer(
-    path: str | Path | None, embedding_rows: int, stored: Tensor | None = None, choice: str = FIND
+    path: str | Path | None,
+    embedding_rows: int,
+    stored: Tensor | None = None,
+    choice: str = FIND,
+    owner: str = "the text encoder in the checkpoint",
 ) -> ChatGLM3Tokenizer:
     """The tokenizer of an encoder: `stored` in its file, beside it, in `tokenizer` beside its folder, anywhere in
     text_encoders, or of another pack.
 
     path: the encoder's file; None where it is inside a checkpoint, beside which nothing is looked for.
+    owner: what to call an encoder without a path.
     choice: FETCH fetches the published one to beside the encoder where none is found.
     A damaged one, or one of another vocabulary than the `embedding_rows`, is passed over.
     Raises KolorsError that names the folders and says where to get the file, and why it could not be fetched.
     """
-    encoder = "the text encoder in the checkpoint" if path is None else str(path)
+    encoder = owner if path is None else str(path)
     if stored is not None and stored.dtype in (torch.uint8, torch.int8):
         return ChatGLM3Tokenizer(stored.cpu().numpy().astype(numpy.uint8).tobytes(), f"{TOKENIZER_KEY} in {encoder}")
     passed_over = []
