@@ -61,6 +61,11 @@ def control_net(fill):
     return safetensors(tensors | {"controlnet_cond_embedding.conv_in.weight": [16, 3, 3, 3]}, fill)
 
 
+def sdxl_control_net():
+    tensors = {"conv_in.weight": [320, 4, 3, 3], "add_embedding.linear_1.weight": [1280, 2816]}
+    return safetensors(tensors | {"controlnet_cond_embedding.conv_in.weight": [16, 3, 3, 3]})
+
+
 def adapter():
     tensors = {"image_proj.proj_in.weight": [WIDTH, 1024], "ip_adapter.1.to_k_ip.weight": [640, WIDTH]}
     return safetensors(tensors, each=4096)
@@ -105,7 +110,9 @@ LARGE = {
     "controlnet-depth": control_net(b"\2"),
     "controlnet-pose": control_net(b"\3"),
     "inpainting": unet(9),
+    "controlnet-union": sdxl_control_net(),
     "lcm-lora": LORA,
+    "hyper-lora": safetensors({"unet.down.lora_A.weight": [64, 640]}, fill=b"\2"),
 }
 CONTENTS = {file.name: LARGE.get(file.name, b"\x08" + file.name.encode() * 9) for file in catalog.FILES}
 

@@ -14,6 +14,7 @@ CHATGLM = "ChatGLM3's model licence"
 MIT = "MIT"
 FACES = "insightface: non-commercial research only"
 OPENRAIL = "OpenRAIL++"
+APACHE = "Apache-2.0"
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,16 @@ FILES = (
         "a764e6859b6e04047cd761c08ff0cee96413a8e004c9f07707530cd776b19141",
         "latent-consistency/lcm-lora-sdxl", "pytorch_lora_weights.safetensors", OPENRAIL,
     ),
+    ModelFile(
+        "hyper-lora", "loras", "Hyper-SDXL-8steps-lora.safetensors", 787_359_648,
+        "ca689190e8c46038550384b5675488526cfe5a40d35f82b27acb75c100f417c1",
+        "ByteDance/Hyper-SD", "Hyper-SDXL-8steps-lora.safetensors", OPENRAIL,
+    ),
+    ModelFile(
+        "controlnet-union", "controlnet", "controlnet-union-sdxl-promax.safetensors", 2_513_342_408,
+        "9fae2e50cb431bfcbe05822b59ec2228df545ef27f711dea8949e9f4ed9f7cdc",
+        "xinsir/controlnet-union-sdxl-1.0", "diffusion_pytorch_model_promax.safetensors", APACHE,
+    ),
 )  # fmt: skip
 
 
@@ -150,9 +161,11 @@ FEATURES = {
     "text-to-image": ("unet", "encoder", "tokenizer", "vae"),
     "ip-adapter": ("ip-adapter-plus", "vision-encoder"),
     "faceid": ("faceid-plus", "vision-encoder", *(f.name for f in FILES if f.name.startswith("antelopev2-"))),
-    "controlnet": tuple(f.name for f in FILES if f.name.startswith("controlnet-")),
+    "controlnet": ("controlnet-canny", "controlnet-depth", "controlnet-pose"),
+    "controlnet-union": ("controlnet-union",),
     "inpainting": ("inpainting",),
     "few-steps": ("lcm-lora",),
+    "hyper-lora": ("hyper-lora",),
 }
 
 

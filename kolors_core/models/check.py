@@ -31,6 +31,7 @@ LABELS = {
     "faceid-plus": "FaceID",
     "vision-encoder": "Vision encoder",
     "lcm-lora": "LCM LoRA",
+    "hyper-lora": "Hyper LoRA",
 }
 #: Storage of the encoder, bytes that it takes in memory, and the video memory that it is for.
 STORAGES = (

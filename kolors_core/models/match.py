@@ -29,8 +29,12 @@ ROLES = {
     "vision-encoder": (("clip_vision",), "Load CLIP Vision", "clip-vit-large-patch14-336"),
     "controlnet": (("controlnet", *EVERYWHERE), "Load Kolors ControlNet", "a Kolors ControlNet"),
     "lcm-lora": (("loras",), "Load Kolors LoRA", "a LoRA"),
+    "hyper-lora": (("loras",), "Load Kolors LoRA", "a LoRA"),
+    "controlnet-union": (("controlnet", *EVERYWHERE), "Load Kolors ControlNet", "the union ControlNet of SDXL"),
     "antelopev2": (("insightface",), "Apply Kolors FaceID", "a face model"),
 }
+#: Roles that no tensor tells, and the words for what such a file is.
+UNTOLD = {"lcm-lora": "a LoRA", "hyper-lora": "a LoRA", "controlnet-union": "a ControlNet"}
 
 
 def kind_of(name: str) -> str:
@@ -73,7 +77,7 @@ def is_near(file: ModelFile, size: int, kinds: Iterable[str], contents: Contents
 def fits(file: ModelFile, contents: Contents) -> bool:
     """Whether contents are those of a file of the catalog, as far as they tell."""
     role = kind_of(file.name)
-    return not contents.text or role in contents.roles or (role == "lcm-lora" and contents.text == "a LoRA")
+    return not contents.text or role in contents.roles or contents.text == UNTOLD.get(role)
 
 
 def has_size(file: ModelFile, size: int) -> bool:
@@ -85,7 +89,7 @@ def roles_of(shown: str, contents: Contents, file: ModelFile | None) -> tuple[st
     roles = []
     for role in contents.roles:
         if role == "controlnet":
-            kinds = (each.name for each in catalog.FILES if each.name.startswith("controlnet-"))
+            kinds = catalog.FEATURES["controlnet"]
             named = (name for name in kinds if name.removeprefix("controlnet-") in shown.lower())
             role = file.name if file else next(named, role)
         roles.append(role)

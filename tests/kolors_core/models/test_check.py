@@ -305,7 +305,9 @@ def test_renamed_files_are_known_by_what_is_in_them(root):
     put(models / "vae" / "any.safetensors", CONTENTS["vae"])
     put(models / "controlnet" / "1.safetensors", CONTENTS["controlnet-pose"])
     put(models / "controlnet" / "2-depth.safetensors", small_models.control_net(b"\7"))
+    put(models / "controlnet" / "canny and more.safetensors", CONTENTS["controlnet-union"])
     put(models / "loras" / "speed.safetensors", CONTENTS["lcm-lora"])
+    put(models / "loras" / "speed-8.safetensors", CONTENTS["hyper-lora"])
     put(models / "clip_vision" / "l.safetensors", CONTENTS["vision-encoder"])
     put(models / "ipadapter" / "p.safetensors", CONTENTS["ip-adapter-plus"])
     assert rows(root) == (
@@ -319,7 +321,9 @@ def test_renamed_files_are_known_by_what_is_in_them(root):
         "  ControlNet Depth  whole  495 bytes  controlnet/2-depth.safetensors\n"
         "      It is not the published file, but may be another version of it.\n"
         "  ControlNet Pose   whole  495 bytes  controlnet/1.safetensors\n"
-        "  LCM LoRA          whole  162 bytes  loras/speed.safetensors\n",
+        "  LCM LoRA          whole  162 bytes  loras/speed.safetensors\n"
+        "  Hyper LoRA        whole  162 bytes  loras/speed-8.safetensors\n"
+        "  ControlNet Union  whole  501 bytes  controlnet/canny and more.safetensors\n",
     )
     quick = rows(root, quick=True)[1]
     assert "  ControlNet        whole  495 bytes  controlnet/1.safetensors\n" in quick  # only its hash tells its kind
