@@ -1,8 +1,9 @@
-"""The templates: canvas files that a user opens without the models, and perhaps without the pack."""
+"""The templates and blueprints: files for the canvas of a user without the models, and perhaps without the pack."""
 
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from comfyui_kolors.kolors_core.models import addresses, catalog
 from house import CHINESE, ROOT, name_of, our_classes
 
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
+BLUEPRINTS = sorted((ROOT / "subgraphs").glob("*.json"))
 FRONT_END_NODES = {"Note", "MarkdownNote", "Reroute", "PrimitiveNode"}
 #: Loaders of files that a template cannot offer: the user's own LoRA, and the miniature in this package.
 OWN_FILES = re.compile(r"pytorch_lora_weights\.safetensors|kolors-demo")
@@ -66,15 +68,10 @@ def test_workflows_have_thumbnails():
     assert not [name for name in others if (ROOT / name).exists()], "the host serves one folder of templates only"
 
 
-def canvas_faults(workflow: dict, ours: set[str]) -> list[str]:
-    """What a template lacks for a user who has neither the models nor the pack, or not the language of its author."""
-    faults, addresses = [], []
-    notes = [node["widgets_values"][0] for node in workflow["nodes"] if node["type"] == "MarkdownNote"]
-    if sorted(bool(CHINESE.search(note.splitlines()[0])) for note in notes) != [False, True]:
-        faults.append("it does not have a note in each language")
-    for node in workflow["nodes"]:
-        if node["type"] == "MarkdownNote":
-            faults += note_faults(node)
+def node_faults(nodes: list[dict], ours: set[str]) -> list[str]:
+    """Nodes that do not say which pack or model they need, or that are titled in one language."""
+    faults = []
+    for node in nodes:
         name, properties, widgets = node["type"], node.get("properties", {}), node.get("widgets_values") or []
         if "title" in node:
             faults.append(f"{name} has a title of its own, which stays in one language")
@@ -88,9 +85,19 @@ def canvas_faults(workflow: dict, ours: set[str]) -> list[str]:
             model = models.get(widgets[0], {})
             if not (model.get("directory") and model.get("url", "").startswith("https://")):
                 faults.append(f"{name} does not say where {widgets[0]} comes from and goes to")
-        addresses += [model["url"] for model in models.values()]
+    return faults
+
+
+def canvas_faults(workflow: dict, ours: set[str]) -> list[str]:
+    """What a template lacks for a user who has neither the models nor the pack, or not the language of its author."""
+    boxes = [node for node in workflow["nodes"] if node["type"] == "MarkdownNote"]
+    notes = [node["widgets_values"][0] for node in boxes]
+    faults = node_faults(workflow["nodes"], ours) + [fault for node in boxes for fault in note_faults(node)]
+    if sorted(bool(CHINESE.search(note.splitlines()[0])) for note in notes) != [False, True]:
+        faults.append("it does not have a note in each language")
+    models = [model for node in workflow["nodes"] for model in node.get("properties", {}).get("models", [])]
     for note in notes:
-        faults += [f"a note does not link to {address}" for address in addresses if f"]({address})" not in note]
+        faults += [f"a note does not link to {m['url']}" for m in models if f"]({m['url']})" not in note]
     return faults
 
 
@@ -224,3 +231,75 @@ def test_workflow_rules_find_faults(tmp_path):
         "A",
         "B",
     }
+
+
+# ---- blueprints -----------------------------------------------------------------------------------------------------
+
+
+def blueprint_faults(text: str, title: str, ours: set[str]) -> list[str]:
+    """What is wrong with a subgraph that the front ends list as a node."""
+    blueprint = json.loads(text)
+    (box,), (inner,) = blueprint["nodes"], blueprint["definitions"]["subgraphs"]
+    nodes = {node["id"]: node for node in inner["nodes"]}
+    about = (blueprint["extra"]["BlueprintDescription"], " ".join(blueprint["extra"]["BlueprintSearchAliases"]))
+    faults = node_faults(inner["nodes"], ours) + download_faults(inner)
+    if not text.isascii():
+        faults.append("ComfyUI 0.3.75 reads it in the encoding of the system: escape what is not ASCII")
+    if box["type"] != inner["id"] or {box["title"], inner["name"]} != {title}:
+        faults.append("its node is no instance of its subgraph, or not titled as the file")
+    if not all(CHINESE.search(words) and re.search("[a-z]{3}", words) for words in about):
+        faults.append("it is not described in both languages")
+    if inner["description"] != about[0] or inner["category"] != "Kolors":
+        faults.append("its subgraph has another description, or another category than Kolors")
+    if FRONT_END_NODES & {node["type"] for node in nodes.values()}:
+        faults.append("notes belong into templates")
+    links = {link["id"]: link for link in inner["links"]}
+    for slot, shown in zip(inner["inputs"], box["inputs"], strict=True):
+        for link in (links[number] for number in slot["linkIds"]):
+            node = nodes[link["target_id"]]
+            widget = node["inputs"][link["target_slot"]].get("widget", {}).get("name")
+            value = node.get("widgets_values_named", {}).get(widget)  # what front ends before 1.58 show
+            if "widget" in shown and box["widgets_values_named"][shown["name"]] != value:
+                faults.append(f"{shown['name']} has one value on the node and another one inside")
+    return faults
+
+
+@pytest.mark.parametrize("path", BLUEPRINTS, ids=name_of)
+def test_blueprints_help_users_without_models_or_pack(path, monkeypatch):
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
+    assert not blueprint_faults(path.read_text(encoding="utf-8"), path.stem, set(our_classes()))
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("path", BLUEPRINTS, ids=name_of)
+def test_blueprints_use_known_nodes(path):
+    types = workflow_types(json.loads(path.read_text(encoding="utf-8")))
+    assert {"KolorsUNETLoader", "KolorsPromptEncode"} <= types
+    assert not types - set(our_classes()) - stock_ids(Path(os.environ["COMFYUI_PATH"]))
+
+
+def test_blueprint_rule_finds_faults(monkeypatch):
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
+    path = ROOT / "subgraphs" / "Kolors text to image.json"
+    text, ours = path.read_text(encoding="utf-8"), set(our_classes())
+
+    def faults(change, title: str = path.stem) -> list[str]:
+        blueprint = json.loads(text)
+        change(blueprint["extra"], blueprint["nodes"][0], blueprint["definitions"]["subgraphs"][0])
+        return blueprint_faults(json.dumps(blueprint), title, ours)
+
+    assert not faults(lambda *_: None)
+    assert len(faults(lambda *_: None, "Another title")) == 1
+    assert len(blueprint_faults(json.dumps(json.loads(text), ensure_ascii=False), path.stem, ours)) == 1
+    for change in (
+        lambda extra, box, inner: extra.update(BlueprintSearchAliases=["kolors"]),
+        lambda extra, box, inner: box.update(type="other"),
+        lambda extra, box, inner: box["widgets_values_named"].update(steps=20),
+        lambda extra, box, inner: inner.update(name="Text to image"),
+        lambda extra, box, inner: inner.update(description="x"),
+        lambda extra, box, inner: inner.update(category="Image"),
+        lambda extra, box, inner: inner["nodes"].append({"id": 99, "type": "Note"}),
+        lambda extra, box, inner: inner["nodes"][0]["properties"].pop("ver"),
+        lambda extra, box, inner: inner["nodes"][0]["properties"]["models"][0].update(hash="0"),
+    ):
+        assert len(faults(change)) == 1, inspect.getsource(change)

@@ -130,6 +130,9 @@ def test_it_loads_and_runs_in_a_fresh_host(fresh, server, plain):
     assert request(f"{fresh.url}/extensions/{PACK}/docs/{picture}")[8:12] == b"WEBP"
     templates = fresh.request("/workflow_templates")[PACK]
     assert sorted(templates) == sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
+    blueprints = fresh.request("/global_subgraphs") or {}  # none before ComfyUI 0.3.67
+    ours = {entry["name"] for entry in blueprints.values() if entry["info"]["node_pack"].endswith(PACK)}
+    assert ours == ({path.stem for path in (ROOT / "subgraphs").glob("*.json")} if blueprints else set())
     assert fresh.request("/i18n")["zh"]["nodeDefs"]["KolorsUNETLoader"]["display_name"] == "加载可图 UNet"
     (seconds,) = IMPORT_SECONDS.findall(fresh.read_log())
     print(f"import: {seconds} s")
