@@ -16,6 +16,7 @@ ROOM: dict[str, Size] = {
     "KolorsPromptEncode": (420, 90),
     "PreviewImage": (FILE_WIDTH, 300),
     "SaveImage": (440, 440),
+    "Subgraph": (420, 90),
 }
 
 

@@ -8,6 +8,7 @@ Needs playwright and a Chromium. The sizes are those of the nodes as both render
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +28,8 @@ ENTER = """(id) => {
   const graph = id ? app.graph.subgraphs.get(id) : app.graph;
   if (app.canvas.graph !== graph) app.canvas.setGraph(graph);
 }"""
-NODES = """() => app.canvas.graph._nodes.map((node) => [node.id, node.type, ...node.computeSize()])"""
+NODES = """() => app.canvas.graph._nodes.map(
+  (node) => [node.id, node.isSubgraphNode?.() ? "Subgraph" : node.type, ...node.computeSize()])"""
 LINKS = """() => [...app.canvas.graph.links.values()].map(
   (link) => [link.origin_id, link.origin_slot, link.target_id, link.target_slot])"""
 PLACE = """(places) => {
@@ -47,10 +49,13 @@ HIDDEN = """() => app.canvas.graph._nodes.filter((node) => node.widgets?.[0]?.el
   const parts = [...node.widgets[0].element.querySelectorAll(":not(textarea)"), node.widgets[0].element];
   return [node.id, Math.max(0, ...parts.map((part) => part.scrollHeight - part.clientHeight))];
 })"""
-SAVE = """() => {
+SAVE = """(template) => {
+  const known = template.definitions?.subgraphs ?? [];
   app.graph.extra.frontendVersion = window.__COMFYUI_FRONTEND_VERSION__;
   const saved = app.graph.serialize();
   delete saved.extra.ds; // without a place to look at, all of it is shown
+  for (const part of saved.definitions?.subgraphs ?? []) // the front end reads a category, and saves none
+    part.category = known.find((one) => one.id === part.id)?.category;
   return JSON.stringify(saved, null, 2);
 }"""
 
@@ -143,8 +148,13 @@ def lay_out(browser: Any, url: str, templates: dict[str, dict]) -> dict[str, str
         for name, template in templates.items():
             for graph in draw(page, template):
                 place(page, drawings[name, graph])
-            saved[name] = page.evaluate(SAVE)
+            saved[name] = page.evaluate(SAVE, template)
     return saved
+
+
+def in_ascii(text: str) -> str:
+    """The same JSON: ComfyUI 0.3.75 reads a subgraph in the encoding of the system."""
+    return re.sub(r"[^\x00-\x7f]+", lambda part: json.dumps(part[0])[1:-1], text)
 
 
 def main(url: str, *files: str) -> int:
@@ -157,6 +167,7 @@ def main(url: str, *files: str) -> int:
         saved = lay_out(browser, url, templates)
     for path in paths:
         text = saved[path.name] + "\n"
+        text = in_ascii(text) if path.parent.name == "subgraphs" else text
         if text != path.read_text(encoding="utf-8"):
             path.write_text(text, encoding="utf-8", newline="\n")
             print(path)

@@ -245,8 +245,8 @@ def blueprint_faults(text: str, title: str, ours: set[str]) -> list[str]:
     faults = node_faults(inner["nodes"], ours) + download_faults(inner)
     if not text.isascii():
         faults.append("ComfyUI 0.3.75 reads it in the encoding of the system: escape what is not ASCII")
-    if box["type"] != inner["id"] or {box["title"], inner["name"]} != {title}:
-        faults.append("its node is no instance of its subgraph, or not titled as the file")
+    if box["type"] != inner["id"] or inner["name"] != title:
+        faults.append("its node is no instance of its subgraph, or that is not named as the file")
     if not all(CHINESE.search(words) and re.search("[a-z]{3}", words) for words in about):
         faults.append("it is not described in both languages")
     if inner["description"] != about[0] or inner["category"] != "Kolors":

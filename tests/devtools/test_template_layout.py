@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from comfyui_kolors.devtools.template_layout import names_of_files, with_files
+import json
+
+from comfyui_kolors.devtools.template_layout import in_ascii, names_of_files, with_files
 
 
 def test_the_files_that_templates_name_are_drawn_as_if_they_were_there():
@@ -23,3 +25,9 @@ def test_the_files_that_templates_name_are_drawn_as_if_they_were_there():
     assert told["VAELoader"]["input"]["required"]["vae_name"][0] == ["c.safetensors", "a.safetensors", "b.safetensors"]
     assert told["KSampler"]["input"]["required"] == {"steps": ["INT", {}], "sampler_name": [["euler"]]}
     assert told["Other"]["input"]["required"]["vae_name"] == [[]]
+
+
+def test_a_subgraph_is_the_same_in_ascii():
+    text = json.dumps({"prompt": "可图 \U0001f431 \"é\" \\n\n"}, ensure_ascii=False, indent=2)
+    assert in_ascii(text).isascii() and json.loads(in_ascii(text)) == json.loads(text)
+    assert in_ascii("[1, \"a\"]") == "[1, \"a\"]"
