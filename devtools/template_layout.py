@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from .chromium import find_chromium
-from .drawing import Drawing
+from .drawing import NOTE_COLOURS, Drawing
 from .front_end_page import BOXES, READY, SETTINGS, SETTLE, SHOW_WHOLE
-from .graph_layout import GAP, TITLE, Link
+from .graph_layout import GAP, NOTE, TITLE, Link
 from .server import request
 
 VIEWPORT = {"width": 4000, "height": 3000}
@@ -49,7 +49,8 @@ HIDDEN = """() => app.canvas.graph._nodes.filter((node) => node.widgets?.[0]?.el
   const parts = [...node.widgets[0].element.querySelectorAll(":not(textarea)"), node.widgets[0].element];
   return [node.id, Math.max(0, ...parts.map((part) => part.scrollHeight - part.clientHeight))];
 })"""
-SAVE = """(template) => {
+SAVE = f"""([template, colours]) => {{
+  for (const node of app.graph._nodes) if (node.type === "{NOTE}") Object.assign(node, colours);
   const known = template.definitions?.subgraphs ?? [];
   app.graph.extra.frontendVersion = window.__COMFYUI_FRONTEND_VERSION__;
   const saved = app.graph.serialize();
@@ -57,7 +58,7 @@ SAVE = """(template) => {
   for (const part of saved.definitions?.subgraphs ?? []) // the front end reads a category, and saves none
     part.category = known.find((one) => one.id === part.id)?.category;
   return JSON.stringify(saved, null, 2);
-}"""
+}}"""
 
 
 def names_of_files(templates: list[dict]) -> dict[str, set[str]]:
@@ -148,7 +149,7 @@ def lay_out(browser: Any, url: str, templates: dict[str, dict]) -> dict[str, str
         for name, template in templates.items():
             for graph in draw(page, template):
                 place(page, drawings[name, graph])
-            saved[name] = page.evaluate(SAVE, template)
+            saved[name] = page.evaluate(SAVE, [template, NOTE_COLOURS])
     return saved
 
 

@@ -28,6 +28,6 @@ def test_the_files_that_templates_name_are_drawn_as_if_they_were_there():
 
 
 def test_a_subgraph_is_the_same_in_ascii():
-    text = json.dumps({"prompt": "可图 \U0001f431 \"é\" \\n\n"}, ensure_ascii=False, indent=2)
+    text = json.dumps({"prompt": '可图 \U0001f431 "é" \\n\n'}, ensure_ascii=False, indent=2)
     assert in_ascii(text).isascii() and json.loads(in_ascii(text)) == json.loads(text)
-    assert in_ascii("[1, \"a\"]") == "[1, \"a\"]"
+    assert in_ascii('[1, "a"]') == '[1, "a"]'
