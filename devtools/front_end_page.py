@@ -18,12 +18,19 @@ SETTINGS = {
     "Comfy.Workflow.WorkflowTabsPosition": "Sidebar",
     "Comfy.Workflow.Persist": False,  # else the last graph comes back with the page
     "Comfy.NodeSearchBoxImpl": "default",
+    "Comfy.OnboardingCoachmarks.Seen": {"appMode": True},  # the tour of the first form that is opened
 }
 READY = """() => window.app?.extensionManager && window.LiteGraph?.registered_node_types.KSampler
   && document.querySelector('.side-tool-bar-container')"""
 
 #: Until what was changed on the canvas has been drawn, in both renderers.
 SETTLE = "new Promise((done) => setTimeout(() => requestAnimationFrame(() => requestAnimationFrame(done)), 300))"
+
+#: The graph of a workflow that opens as a form.
+AS_GRAPH = """() => {
+  const {activeWorkflow} = app.extensionManager.workflow;
+  if (activeWorkflow && "activeMode" in activeWorkflow) activeWorkflow.activeMode = "graph";
+}"""
 
 #: The graph at its own size, its origin in the page where all of it is drawn: a node outside may be left out.
 SHOW_WHOLE = """() => {

@@ -17,7 +17,7 @@ from typing import Any
 
 from .chromium import find_chromium
 from .drawing import NOTE_COLOURS, Drawing
-from .front_end_page import BOXES, READY, SETTINGS, SETTLE, SHOW_WHOLE
+from .front_end_page import AS_GRAPH, BOXES, READY, SETTINGS, SETTLE, SHOW_WHOLE
 from .graph_layout import GAP, NOTE, TITLE, Link
 from .server import request
 
@@ -100,6 +100,7 @@ def opened(browser: Any, url: str, names: dict[str, set[str]], language: str, vu
 def draw(page: Any, template: dict) -> Iterator[str]:
     """Opens a template; each of its graphs in turn, by id, as the one on the canvas."""
     page.evaluate("(template) => app.loadGraphData(template)", template)
+    page.evaluate(AS_GRAPH)
     for graph in page.evaluate(GRAPHS):
         page.evaluate(ENTER, graph)
         yield graph

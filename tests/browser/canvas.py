@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from client import Client
-from comfyui_kolors.devtools.front_end_page import BOXES, CUT_NOTES, READY, SETTINGS, SETTLE, SHOW_WHOLE, faults
+from comfyui_kolors.devtools.front_end_page import (
+    AS_GRAPH,
+    BOXES,
+    CUT_NOTES,
+    READY,
+    SETTINGS,
+    SETTLE,
+    SHOW_WHOLE,
+    faults,
+)
 
 if TYPE_CHECKING:
     from playwright.sync_api import ConsoleMessage, Locator, Page
@@ -138,10 +147,16 @@ class Canvas:
         self.page.wait_for_function("window.app?.graph?._nodes.some((node) => node.type.startsWith('Kolors'))")
         self.page.get_by_role("dialog").wait_for(state="hidden")
         self.settle()
+        self.show_graph()
 
     def load(self, workflow: dict) -> None:
         """Open a graph without the browser of templates."""
         self.page.evaluate("(workflow) => app.loadGraphData(workflow)", workflow)
+        self.show_graph()
+
+    def show_graph(self) -> None:
+        """Of a workflow that opens as a form."""
+        self.page.evaluate(AS_GRAPH)
         self.settle()
 
     def settle(self) -> None:
