@@ -82,6 +82,9 @@ LISTEN = """() => {
 }"""
 
 
+NODES_2_STABLE = 1, 49  # the first front end with it that the templates were seen in
+
+
 class Canvas:
     """One page. `errors` are uncaught errors and console errors that name this pack: the front ends have their own."""
 
@@ -98,6 +101,11 @@ class Canvas:
         ours = OURS.search(message.text) or f"/{PACK}/" in where
         if message.type == "error" and ours and not HELP_PAGE.search(where):
             self.errors.append(f"{message.text} ({where})")
+
+    def is_experiment(self) -> bool:
+        """Whether Nodes 2.0 is one in this front end: it then scales and moves each graph after the first."""
+        version = self.page.evaluate("window.__COMFYUI_FRONTEND_VERSION__")
+        return self.vue and tuple(map(int, version.split(".")[:2])) < NODES_2_STABLE
 
     # ---- opening ----------------------------------------------------------------------------------------------------
 
