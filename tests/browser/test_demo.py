@@ -22,13 +22,13 @@ pytestmark = [pytest.mark.host, pytest.mark.browser]
 
 
 @pytest.fixture(scope="module")
-def fresh(tmp_path_factory):
+def fresh(tmp_path_factory, front_end):
     """A ComfyUI with this package and no model."""
     base = tmp_path_factory.mktemp("demo")
     (base / "custom_nodes").mkdir()
     link_pack(base / "custom_nodes" / PACK, tiny_models.ROOT)
     setup = Setup(Path(sys.executable), Path(os.environ["COMFYUI_PATH"]), base)
-    with running_server(setup, Progress(2), free_port()) as running:
+    with running_server(setup, Progress(2), free_port(), front_end=front_end) as running:
         yield Client(running.url, base, running.log)
 
 
