@@ -75,6 +75,10 @@ def vision_encoder():
     return safetensors({"vision_model.embeddings.position_embedding.weight": [577, 1024]}, each=4096)
 
 
+def taesd_decoder(fill=b"\1"):
+    return safetensors({"1.weight": [64, 4, 3, 3], "3.conv.0.weight": [64, 64, 3, 3]}, fill)
+
+
 def torch_file(size=6000, compress=zipfile.ZIP_STORED):
     """A ZIP archive as torch writes it, without a pickle that anybody could read."""
     file = io.BytesIO()
@@ -113,6 +117,7 @@ LARGE = {
     "controlnet-union": sdxl_control_net(),
     "lcm-lora": LORA,
     "hyper-lora": safetensors({"unet.down.lora_A.weight": [64, 640]}, fill=b"\2"),
+    "preview-decoder": taesd_decoder(),
 }
 CONTENTS = {file.name: LARGE.get(file.name, b"\x08" + file.name.encode() * 9) for file in catalog.FILES}
 

@@ -123,6 +123,8 @@ def describe(state_dict: Mapping[str, Shaped]) -> str:
         return "a T5 text encoder"
     if has("decoder.conv_in.weight") or has("taesd_decoder.") or has("first_stage_model."):
         return "a VAE"
+    if {"1.weight", "3.conv.0.weight"} <= state_dict.keys():
+        return "a TAESD decoder"
     if has("double_blocks.") or has("joint_blocks.") or has("transformer_blocks."):
         return "a diffusion transformer of another model family"
     return f"an unknown model ({len(keys)} tensors: {shorten(keys)})"

@@ -137,6 +137,11 @@ FILES = (
         "9fae2e50cb431bfcbe05822b59ec2228df545ef27f711dea8949e9f4ed9f7cdc",
         "xinsir/controlnet-union-sdxl-1.0", "diffusion_pytorch_model_promax.safetensors", APACHE,
     ),
+    ModelFile(
+        "preview-decoder", "vae_approx", "taesdxl_decoder.safetensors", 4_895_612,
+        "f6013131e7eb412ef20113f1acc2ea7d3e47e53196ca0530fa65d9b61d814b61",
+        "madebyollin/taesdxl", "taesdxl_decoder.safetensors", MIT,
+    ),
 )  # fmt: skip
 
 
@@ -166,6 +171,7 @@ FEATURES = {
     "inpainting": ("inpainting",),
     "few-steps": ("lcm-lora",),
     "hyper-lora": ("hyper-lora",),
+    "previews": ("preview-decoder",),
 }
 
 

@@ -32,6 +32,7 @@ LABELS = {
     "vision-encoder": "Vision encoder",
     "lcm-lora": "LCM LoRA",
     "hyper-lora": "Hyper LoRA",
+    "preview-decoder": "Preview decoder",
 }
 #: Storage of the encoder, bytes that it takes in memory, and the video memory that it is for.
 STORAGES = (

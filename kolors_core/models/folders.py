@@ -20,6 +20,7 @@ KINDS = {
     "checkpoints": ("checkpoints",),
     "diffusers": ("diffusers",),
     "vae": ("vae",),
+    "vae_approx": ("vae_approx",),
     "clip_vision": ("clip_vision",),
     "controlnet": ("controlnet", "t2i_adapter"),
     "ipadapter": ("ipadapter",),

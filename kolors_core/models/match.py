@@ -31,10 +31,16 @@ ROLES = {
     "lcm-lora": (("loras",), "Load Kolors LoRA", "a LoRA"),
     "hyper-lora": (("loras",), "Load Kolors LoRA", "a LoRA"),
     "controlnet-union": (("controlnet", *EVERYWHERE), "Load Kolors ControlNet", "the union ControlNet of SDXL"),
+    "preview-decoder": (("vae_approx",), "ComfyUI", "TAESD's decoder for SDXL"),
     "antelopev2": (("insightface",), "Apply Kolors FaceID", "a face model"),
 }
 #: Roles that no tensor tells, and the words for what such a file is.
-UNTOLD = {"lcm-lora": "a LoRA", "hyper-lora": "a LoRA", "controlnet-union": "a ControlNet"}
+UNTOLD = {
+    "lcm-lora": "a LoRA",
+    "hyper-lora": "a LoRA",
+    "controlnet-union": "a ControlNet",
+    "preview-decoder": "a TAESD decoder",
+}
 
 
 def kind_of(name: str) -> str:
@@ -65,7 +71,7 @@ def find_pointed(path: Path) -> ModelFile | None:
 
 def is_near(file: ModelFile, size: int, kinds: Iterable[str], contents: Contents) -> bool:
     """Whether a file of this size, in such folders, with such contents, may be one of the catalog."""
-    if not has_size(file, size):
+    if not has_size(file, size) or file.name == "preview-decoder":  # those of other models have this size too
         return False
     if file.exact:
         return fits(file, contents)

@@ -65,6 +65,7 @@ DESCRIPTIONS = {
     "a T5 text encoder": meta(**{"encoder.block.0.layer.0.SelfAttention.q.weight": (8, 8)}),
     "a VAE": random_vae(),
     "a diffusion transformer": meta(**{"double_blocks.0.img_attn.qkv.weight": (8, 8)}),
+    "a TAESD decoder": meta(**{"1.weight": (64, 4, 3, 3), "3.conv.0.weight": (64, 64, 3, 3)}),
     "an unknown model (5 tensors: x0, x1, x2 and 2 more)": meta(**{f"x{i}": (1,) for i in range(5)}),
     "a Kolors UNet": random_unet(TINY).state_dict(),
     "a ChatGLM3 text encoder": random_chatglm3(TINY, 471),

@@ -19,7 +19,7 @@ from comfyui_kolors.kolors_core.models.contents import TOKENIZER_KEY as OUR_KEY
 from comfyui_kolors.kolors_core.models.folders import PACKAGE
 from comfyui_kolors.kolors_core.networks.tokenizer import TOKENIZER_KEY
 from house import ROOT
-from small_models import CONTENTS, INDEX, SHARDS, TOKENIZER, install, link, pointer, put
+from small_models import CONTENTS, INDEX, SHARDS, TOKENIZER, install, link, pointer, put, taesd_decoder
 
 GET = "python -m kolors_core.models get"
 PAGE = b"<!DOCTYPE html><html><title>Sign in</title></html>"
@@ -295,6 +295,19 @@ def test_everything_is_ready_with_all_files(root):
         status, text = report(root, quick)
         assert status == 0 and text.count("  whole  ") == len(catalog.FILES) and "missing" not in text
         assert text.count(": ready\n") == 4
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_the_decoder_of_previews_is_known_by_its_name(root, quick):
+    """Those of other models have the same tensors, and the same size."""
+    install(root, "preview-decoder")
+    place = root / "models" / "vae_approx"
+    put(place / "taesd_decoder.safetensors", taesd_decoder(b"\2"))
+    shown = [line for line in report(root, quick)[1].splitlines() if "vae_approx" in line]
+    (row,) = shown
+    assert row.split()[:3] == ["Preview", "decoder", "whole"] and row.endswith("vae_approx/taesdxl_decoder.safetensors")
+    put(place / "taesdxl_decoder.safetensors", CONTENTS["vae"])
+    assert "is a VAE, not TAESD's decoder for SDXL" in report(root, quick)[1]
 
 
 def test_renamed_files_are_known_by_what_is_in_them(root):

@@ -64,8 +64,8 @@ def test_older_names_of_folders_belong_to_their_kind(comfyui):
     assert found["text_encoders"] == [models / "text_encoders", models / "clip", models / "LLM"]
     assert found["custom_nodes"] == [comfyui / "custom_nodes"]
     assert set(found) == {
-        "diffusion_models", "text_encoders", "checkpoints", "diffusers", "vae", "clip_vision", "controlnet",
-        "ipadapter", "loras", "insightface", "custom_nodes",
+        "diffusion_models", "text_encoders", "checkpoints", "diffusers", "vae", "vae_approx", "clip_vision",
+        "controlnet", "ipadapter", "loras", "insightface", "custom_nodes",
     }  # fmt: skip
 
 
