@@ -66,4 +66,6 @@ def title(needed: tuple[str, ...]) -> str:
     """What templates that need these files are about."""
     extras = [name for name in needed if name not in catalog.FEATURES[BASE]]
     alone = {files[0]: feature for feature, files in catalog.FEATURES.items() if len(files) == 1}
-    return " + ".join(alone.get(name, name) for name in shorten(extras)) or BASE
+    lacking = [name for name in catalog.FEATURES[BASE] if name not in needed and name != "tokenizer"]
+    whole = f"{BASE} without {', '.join(lacking)}" if lacking else BASE
+    return " + ".join(alone.get(name, name) for name in shorten(extras)) or whole

@@ -35,12 +35,18 @@ SHRINK = """() => {
     KSampler: {steps: 2},
     KolorsKSampler: {steps: 2},
     ImageScaleToTotalPixels: {megapixels: 0.01},
+    TrainLoraNode: {steps: 2},
   };
   for (const node of app.graph._nodes)
     for (const [name, value] of Object.entries(small[node.type] ?? {})) {
       const widget = node.widgets.find((widget) => widget.name === name);
       if (widget) widget.value = value;
     }
+}"""
+
+SET_WIDGET = """([kind, name, value]) => {
+  for (const node of app.graph._nodes.filter((node) => node.type === kind))
+    node.widgets.find((widget) => widget.name === name).value = value;
 }"""
 
 # Test ids of today's front ends, and what those before them had.
@@ -332,6 +338,10 @@ class Canvas:
 
     def shrink(self) -> None:
         self.page.evaluate(SHRINK)
+
+    def set_widget(self, kind: str, name: str, value: str) -> None:
+        """Choose a value in the nodes of a type."""
+        self.page.evaluate(SET_WIDGET, [kind, name, value])
 
     def run(self) -> dict[str, Any]:
         """Press Run, wait for the front end to hear of the end, and return the server's history entry."""

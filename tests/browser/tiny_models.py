@@ -10,12 +10,15 @@ from pathlib import Path
 import loras
 import torch
 from comfyui_kolors.demo import expand_clip_vision, random_models
-from comfyui_kolors.demo.random_models import TINY
+from comfyui_kolors.demo.random_models import TINY, Sizes
 from safetensors.torch import load_file, save_file
 
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATES = sorted((ROOT / "workflows").glob("*.json"))
-LORA = "pytorch_lora_weights.safetensors"  # the user's own, so no template has an address for it
+#: The user's own, so no template has an address for them.
+OWN = {("loras", "pytorch_lora_weights.safetensors"), ("diffusion_models", "Kolors-UNet-with-guidance.safetensors")}
+#: A UNet as wide as the host's union ControlNets, which are 320 wide at any size of the rest.
+WIDE, WIDE_UNET = Sizes(channels=(320, 320, 320), depth=(1, 1)), "kolors-wide-unet.safetensors"
 
 # In the place of the package, which is no part of the tests: one face, the whole picture.
 STUBS = {
@@ -51,7 +54,7 @@ def write(base: Path) -> None:
     """Write them all under `base`, with the stand-in for insightface in `base / "stubs"`."""
     models = base / "models"
     random_models.write(models)
-    for directory, name in requested() | {("loras", LORA)}:
+    for directory, name in requested() | OWN | {("diffusion_models", WIDE_UNET)}:
         path = models / directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
         maker(directory, name)(path)
@@ -78,15 +81,21 @@ def maker(directory: str, name: str) -> Callable[[Path], None]:
     def same_as(file: str) -> Callable[[Path], None]:
         return lambda path: path.symlink_to(path.parents[1] / file)
 
-    def inpainting(path: Path) -> None:
-        save(random_models.random_unet(TINY, in_channels=9).state_dict(), path)
+    def unet(path: Path) -> None:
+        wide, channels = name == WIDE_UNET, 9 if "Inpainting" in name else 4
+        guidance = 256 if "guidance" in name else None
+        made = random_models.random_unet(WIDE if wide else TINY, in_channels=channels, guidance_width=guidance)
+        save(made.state_dict(), path)
 
-    unet = inpainting if "Inpainting" in name else same_as(random_models.UNET_FILE)
+    def control_net(path: Path) -> None:
+        union = {"label_width": 2816, "union_types": 8} if "union" in name else {}
+        save(random_models.random_control_net(WIDE if union else TINY, **union).state_dict(), path)
+
     return {
         "diffusion_models": unet,
         "text_encoders": same_as(random_models.TEXT_ENCODER_FILE),
         "vae": same_as(random_models.VAE_FILE),
-        "controlnet": lambda path: save(random_models.random_control_net(TINY).state_dict(), path),
+        "controlnet": control_net,
         "ipadapter": adapter,
         "clip_vision": vision_encoder,
         "loras": lora,

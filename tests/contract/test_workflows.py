@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from comfyui_kolors.devtools.drawing import NOTE_COLOURS
 from comfyui_kolors.kolors_core.models import addresses, catalog
-from house import CHINESE, ROOT, name_of, our_classes
+from house import CHINESE, ROOT, name_of, needs_newer, our_classes
 
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 BLUEPRINTS = sorted((ROOT / "subgraphs").glob("*.json"))
 FRONT_END_NODES = {"Note", "MarkdownNote", "Reroute", "PrimitiveNode"}
-#: Loaders of files that a template cannot offer: the user's own LoRA, and the miniature in this package.
-OWN_FILES = re.compile(r"pytorch_lora_weights\.safetensors|kolors-demo")
+#: Loaders of files that a template cannot offer: the user's own LoRA and UNet, and the miniature in this package.
+OWN_FILES = re.compile(r"pytorch_lora_weights\.safetensors|Kolors-UNet-with-guidance\.safetensors|kolors-demo")
 #: What the front end offers to download: files with these endings, from these addresses.
 ENDINGS = (".safetensors", ".sft", ".ckpt", ".pth", ".pt")
 SOURCES = ("https://huggingface.co/", "https://civitai.com/")
@@ -80,10 +80,11 @@ def node_faults(nodes: list[dict], ours: set[str]) -> list[str]:
         if properties.get("cnr_id") != pack or not properties.get("ver"):
             faults.append(f"{name} does not name {pack} and its version")
         models = {model["name"]: model for model in properties.get("models", [])}
-        if "Loader" in name and widgets and not OWN_FILES.match(widgets[0]):
-            model = models.get(widgets[0], {})
+        chosen = widgets[0] if widgets and isinstance(widgets[0], str) else ""
+        if "Loader" in name and chosen and not OWN_FILES.match(chosen):
+            model = models.get(chosen, {})
             if not (model.get("directory") and model.get("url", "").startswith("https://")):
-                faults.append(f"{name} does not say where {widgets[0]} comes from and goes to")
+                faults.append(f"{name} does not say where {chosen} comes from and goes to")
     return faults
 
 
@@ -207,9 +208,26 @@ def test_download_rule_finds_faults(monkeypatch):
 @pytest.mark.host
 @pytest.mark.parametrize("path", WORKFLOWS, ids=name_of)
 def test_workflows_use_known_nodes(path):
-    types = workflow_types(json.loads(path.read_text(encoding="utf-8")))
+    workflow, host = json.loads(path.read_text(encoding="utf-8")), Path(os.environ["COMFYUI_PATH"])
+    types = workflow_types(workflow)
     assert types & set(our_classes())
-    assert not types - set(our_classes()) - stock_ids(Path(os.environ["COMFYUI_PATH"]))
+    assert needs_newer(workflow, host) or not types - set(our_classes()) - stock_ids(host)
+
+
+def test_every_node_is_in_a_workflow():
+    used = set().union(*(workflow_types(json.loads(path.read_text(encoding="utf-8"))) for path in WORKFLOWS))
+    assert not set(our_classes()) - used
+
+
+def test_a_note_asks_for_a_newer_host(tmp_path):
+    (tmp_path / "comfyui_version.py").write_text('__version__ = "0.9.2"\n')
+
+    def asked(text: str) -> dict:
+        return {"nodes": [{"type": "VAELoader"}, {"type": "MarkdownNote", "widgets_values": [text]}]}
+
+    assert needs_newer(asked("Needs ComfyUI 0.25 or newer; before"), tmp_path)
+    for text in ("Needs ComfyUI 0.9.2 or newer", "Needs ComfyUI 0.3.75 or newer", "ComfyUI 0.25"):
+        assert not needs_newer(asked(text), tmp_path), text
 
 
 @pytest.mark.host

@@ -861,6 +861,7 @@ def test_all_templates_of_the_package_name_files_of_the_catalog(monkeypatch):
     groups = {templates.title(needed): names for needed, names in templates.groups().items()}
     assert next(iter(groups)) == "text-to-image" and "Kolors-text-to-image" in groups["text-to-image"]
     assert set(groups) >= {"ip-adapter", "faceid", "inpainting", "few-steps", "controlnet-canny"}
+    assert groups["text-to-image without encoder"] == ["Kolors-without-the-text-encoder"]
     assert "Kolors-demo-with-the-miniature" not in [name for names in groups.values() for name in names]
 
 
