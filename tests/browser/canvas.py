@@ -38,6 +38,8 @@ SHRINK = """() => {
     TrainLoraNode: {steps: 2},
   };
   for (const node of app.graph._nodes)
+    if (node.type === "KolorsImageSize") node.outputs.forEach((_, index) => node.disconnectOutput(index));
+  for (const node of app.graph._nodes)
     for (const [name, value] of Object.entries(small[node.type] ?? {})) {
       const widget = node.widgets.find((widget) => widget.name === name);
       if (widget) widget.value = value;
