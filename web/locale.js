@@ -3,10 +3,9 @@
 
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
+import { getLocale, isOurs } from "./pack.js";
 
-const PACK = decodeURIComponent(new URL(import.meta.url).pathname.split("/").at(-2)); // /extensions/PACK/locale.js
-
-function translate(def, texts) {
+function putTexts(def, texts) {
   def.display_name = texts.display_name;
   def.description = texts.description;
   for (const [name, input] of Object.entries({ ...def.input.required, ...def.input.optional })) {
@@ -18,15 +17,13 @@ function translate(def, texts) {
 }
 
 app.registerExtension({
-  name: "Kolors.Locale",
+  name: "kolors.locale",
   async addCustomNodeDefs(defs) {
-    const ours = Object.values(defs).filter((def) => def.python_module === `custom_nodes.${PACK}`);
     const response = await api.fetchApi("/i18n");
-    const locale = app.extensionManager.setting.get("Comfy.Locale");
-    const texts = response.ok ? (await response.json())[locale]?.nodeDefs : undefined;
-    for (const def of ours) {
+    const texts = response.ok ? (await response.json())[getLocale()]?.nodeDefs : undefined;
+    for (const def of Object.values(defs).filter(isOurs)) {
       if (texts?.[def.name] && texts[def.name].display_name !== def.display_name) {
-        translate(def, texts[def.name]);
+        putTexts(def, texts[def.name]);
       }
     }
   },
