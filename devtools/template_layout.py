@@ -55,8 +55,10 @@ SAVE = f"""([template, colours]) => {{
   app.graph.extra.frontendVersion = window.__COMFYUI_FRONTEND_VERSION__;
   const saved = app.graph.serialize();
   delete saved.extra.ds; // without a place to look at, all of it is shown
-  for (const part of saved.definitions?.subgraphs ?? []) // the front end reads a category, and saves none
-    part.category = known.find((one) => one.id === part.id)?.category;
+  for (const part of saved.definitions?.subgraphs ?? []) {
+    part.category = known.find((one) => one.id === part.id)?.category; // which the front end reads, but does not save
+    part.state.lastNodeId = Number(part.state.lastNodeId); // a text is what 1.32.9 warns of
+  }
   return JSON.stringify(saved, null, 2);
 }}"""
 

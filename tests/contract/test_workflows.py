@@ -264,6 +264,8 @@ def blueprint_faults(text: str, title: str, ours: set[str]) -> list[str]:
         faults.append("ComfyUI 0.3.75 reads it in the encoding of the system: escape what is not ASCII")
     if box["type"] != inner["id"] or inner["name"] != title:
         faults.append("its node is no instance of its subgraph, or that is not named as the file")
+    if not isinstance(inner["state"]["lastNodeId"], int):
+        faults.append("front end 1.32.9 warns of a lastNodeId that is a text")
     if not all(CHINESE.search(words) and re.search("[a-z]{3}", words) for words in about):
         faults.append("it is not described in both languages")
     if inner["description"] != about[0] or inner["category"] != "Kolors":
@@ -315,6 +317,7 @@ def test_blueprint_rule_finds_faults(monkeypatch):
         lambda extra, box, inner: inner.update(name="Text to image"),
         lambda extra, box, inner: inner.update(description="x"),
         lambda extra, box, inner: inner.update(category="Image"),
+        lambda extra, box, inner: inner["state"].update(lastNodeId="12"),
         lambda extra, box, inner: inner["nodes"].append({"id": 99, "type": "Note"}),
         lambda extra, box, inner: inner["nodes"][0]["properties"].pop("ver"),
         lambda extra, box, inner: inner["nodes"][0]["properties"]["models"][0].update(hash="0"),
