@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from . import bench, demo, gallery, hosts, lint, places, prepare, serve, templates, testing
+from . import bench, demo, gallery, hosts, lint, places, prepare, serve, template_pictures, templates, testing
 from .progress import SetupError
 
 
@@ -75,6 +75,12 @@ COMMANDS = (
         templates.templates_options,
     ),
     Command("gallery", "draw the pictures of the READMEs", gallery.run_gallery, gallery.gallery_options),
+    Command(
+        "pictures",
+        "draw the pictures of the templates, each with the template's own graph and the models of the demo",
+        template_pictures.run_pictures,
+        template_pictures.pictures_options,
+    ),
     Command(
         "test",
         "check the style and run the tests; every further argument goes to pytest, which then runs alone",

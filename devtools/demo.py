@@ -65,6 +65,11 @@ def put_image(setup: Setup, image: Path) -> str:
 
 def draw(server: Server, step: Step, prompt: dict[str, dict]) -> bytes:
     """Queues a workflow, follows it to its end and returns the PNG that it saved."""
+    return view(server, saved_image(follow(server, step, prompt), prompt))
+
+
+def follow(server: Server, step: Step, prompt: dict[str, dict]) -> dict:
+    """Queues a workflow, follows it to its end and returns its entry in the history."""
     prompt_id = queue_prompt(server, prompt)
     while not has_ended(server.process, POLL_SECONDS):
         step.tick("".join(tail(server.log, 1)))
@@ -73,9 +78,13 @@ def draw(server: Server, step: Step, prompt: dict[str, dict]) -> bytes:
         except OSError:
             continue  # busy; if the server has ended, the loop sees it
         if prompt_id in history:
-            image = saved_image(history[prompt_id], prompt)
-            return request(f"{server.url}/view?{urllib.parse.urlencode(image)}")
+            return history[prompt_id]
     raise server.ended("drawing")
+
+
+def view(server: Server, image: dict[str, str]) -> bytes:
+    """A saved image, by what `saved_image` says of it."""
+    return request(f"{server.url}/view?{urllib.parse.urlencode(image)}")
 
 
 def queue_prompt(server: Server, prompt: dict[str, dict]) -> str:
@@ -97,15 +106,19 @@ def rejection_reasons(answer: dict, prompt: dict[str, dict]) -> list[str]:
     return [f"{title}: {error['message']} {error.get('details', '')}".rstrip() for title, error in found]
 
 
-def saved_image(entry: dict, prompt: dict[str, dict]) -> dict[str, str]:
-    """The address of the saved image in an entry of the history. Raises SetupError with a failed node's message."""
+def saved_image(entry: dict, prompt: dict[str, dict], key: str | None = None) -> dict[str, str]:
+    """The address of the first saved image in an entry of the history, or of the first that the node `key` saved.
+
+    Raises SetupError with a failed node's message.
+    """
     status = entry.get("status", {})
     for event, data in status.get("messages", []):
         if event == "execution_error":
             title = prompt[data["node_id"]]["_meta"]["title"]
             reason = f"{data['exception_type']}: {data['exception_message'].strip()}"
             raise SetupError(f'The node "{title}" ({data["node_type"]}) failed with {reason}')
-    for output in entry.get("outputs", {}).values():
+    outputs = entry.get("outputs", {})
+    for output in outputs.values() if key is None else [outputs.get(key, {})]:
         for image in output.get("images", []):
             return {key: image[key] for key in ("filename", "subfolder", "type")}
     raise SetupError(f"ComfyUI ended the workflow without an image; its status: {json.dumps(status)}")

@@ -12,9 +12,9 @@ from .places import MODEL_FOLDERS, PACK_NAME, Setup
 from .progress import Progress, SetupError
 
 
-def make_base(progress: Progress) -> Path:
-    """ComfyUI's base directory, with this pack linked into its custom_nodes."""
-    base = places.DEV / "base"
+def make_base(progress: Progress, base: Path | None = None) -> Path:
+    """ComfyUI's base directory, with this pack linked into its custom_nodes; that of all commands, or another."""
+    base = base or places.DEV / "base"
     with progress.step("Folders") as step:
         for name in ["custom_nodes", "input", "output", "user", "temp", *(f"models/{kind}" for kind in MODEL_FOLDERS)]:
             (base / name).mkdir(parents=True, exist_ok=True)

@@ -104,6 +104,14 @@ def test_the_saved_image_is_found(prompt):
     assert saved_image(entry, prompt) == image
 
 
+def test_of_several_saved_images_that_of_a_node_is_taken(prompt):
+    one, other = ({"filename": name, "subfolder": "", "type": "temp"} for name in ("a.png", "b.png"))
+    entry = {"outputs": {"first": {"images": [one]}, "second": {"images": [other]}}, "status": {}}
+    assert saved_image(entry, prompt) == one and saved_image(entry, prompt, "second") == other
+    with pytest.raises(SetupError, match="without an image"):
+        saved_image(entry, prompt, "third")
+
+
 def test_a_failed_node_is_named_with_its_message(prompt):
     data = {"node_id": "checkpoint", "node_type": "KolorsCheckpointLoader", "exception_type": "KolorsError"}
     data["exception_message"] = "found a VAE, expected a UNet\n"
