@@ -1,4 +1,4 @@
-"""Draws the pictures of the help pages, and the thumbnails of the templates, with the real front end.
+"""Draws the pictures of the help pages with the real front end.
 
     python3 dev.py test tests/browser/pictures.py
 
@@ -14,14 +14,12 @@ import tiny_models
 import torch
 from comfyui_kolors.kolors_core.files.conditioning import save_conditioning
 from comfyui_kolors.kolors_core.files.image_prompt import ImagePrompt, save_image_prompt
-from PIL import Image, ImageOps
+from PIL import Image
 
 pytestmark = [pytest.mark.host, pytest.mark.browser]
 
 ROOT = tiny_models.ROOT
 MARGIN = 14  # pixels around a graph
-THUMBNAIL = 640  # pixels; square, as the cards of the template browser cut off what is longer
-BACKGROUND = (30, 30, 30)
 
 # What stands before and behind each node: {input: (node, its output)} and {output: (node, its input)}.
 BESIDE = {
@@ -139,15 +137,3 @@ def test_write_help_pictures(canvas, saved, locale):
         canvas.page.evaluate(BUILD, [node, before, behind, files])
         suffix = "" if locale == "en" else f".{locale}"
         picture(canvas, [], 1.0).save(folder / f"{node}{suffix}.webp", lossless=True, quality=100, method=6)
-
-
-def test_write_thumbnails(canvas):
-    """The graph without its notes."""
-    canvas.page.set_viewport_size({"width": 2500, "height": 1500})
-    canvas.open(**{"Comfy.Graph.CanvasInfo": False})
-    for path in tiny_models.TEMPLATES:
-        canvas.open_template(path.stem)
-        image = picture(canvas, ["MarkdownNote"], 0.8)
-        image = image.crop((0, MARGIN, *image.size))  # the lower edge of the notes
-        image = ImageOps.pad(image, (THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS, BACKGROUND)
-        image.save(path.with_suffix(".jpg"), quality=85, optimize=True)

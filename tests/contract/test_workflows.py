@@ -7,6 +7,7 @@ import inspect
 import json
 import os
 import re
+import struct
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from house import CHINESE, ROOT, name_of, needs_newer, our_classes
 
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 BLUEPRINTS = sorted((ROOT / "subgraphs").glob("*.json"))
+THUMBNAIL, THUMBNAIL_BYTES = (512, 512), 60_000
 FRONT_END_NODES = {"Note", "MarkdownNote", "Reroute", "PrimitiveNode"}
 #: Loaders of files that a template cannot offer: the user's own LoRA and UNet, and the miniature in this package.
 OWN_FILES = re.compile(r"pytorch_lora_weights\.safetensors|Kolors-UNet-with-guidance\.safetensors|kolors-demo")
@@ -65,6 +67,21 @@ def test_workflows_have_thumbnails():
     assert not template_faults(ROOT / "workflows")
     others = ("example_workflows", "example", "examples", "workflow")
     assert not [name for name in others if (ROOT / name).exists()], "the host serves one folder of templates only"
+
+
+def jpeg_size(data: bytes) -> tuple[int, int]:
+    """Width and height that a JPEG's frame header says."""
+    position = 2
+    while data[position + 1] not in (0xC0, 0xC1, 0xC2):
+        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+    height, width = struct.unpack(">HH", data[position + 5 : position + 9])
+    return width, height
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=name_of)
+def test_thumbnails_fit_the_cards_of_the_browser(path):
+    data = path.with_suffix(".jpg").read_bytes()
+    assert jpeg_size(data) == THUMBNAIL and len(data) <= THUMBNAIL_BYTES
 
 
 def node_faults(nodes: list[dict], ours: set[str]) -> list[str]:
