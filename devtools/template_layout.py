@@ -49,8 +49,8 @@ HIDDEN = """() => app.canvas.graph._nodes.filter((node) => node.widgets?.[0]?.el
   const parts = [...node.widgets[0].element.querySelectorAll(":not(textarea)"), node.widgets[0].element];
   return [node.id, Math.max(0, ...parts.map((part) => part.scrollHeight - part.clientHeight))];
 })"""
-SAVE = f"""([template, colours]) => {{
-  for (const node of app.graph._nodes) if (node.type === "{NOTE}") Object.assign(node, colours);
+SAVE = """([template, kind, colours]) => {
+  for (const node of app.graph._nodes) if (node.type === kind) Object.assign(node, colours);
   const known = template.definitions?.subgraphs ?? [];
   app.graph.extra.frontendVersion = window.__COMFYUI_FRONTEND_VERSION__;
   const saved = app.graph.serialize();
@@ -60,7 +60,7 @@ SAVE = f"""([template, colours]) => {{
     part.state.lastNodeId = Number(part.state.lastNodeId); // a text is what 1.32.9 warns of
   }
   return JSON.stringify(saved, null, 2);
-}}"""
+}"""
 
 
 def names_of_files(templates: list[dict]) -> dict[str, set[str]]:
@@ -152,7 +152,7 @@ def lay_out(browser: Any, url: str, templates: dict[str, dict]) -> dict[str, str
         for name, template in templates.items():
             for graph in draw(page, template):
                 place(page, drawings[name, graph])
-            saved[name] = page.evaluate(SAVE, [template, NOTE_COLOURS])
+            saved[name] = page.evaluate(SAVE, [template, NOTE, NOTE_COLOURS])
     return saved
 
 

@@ -11,6 +11,8 @@ from .card import MINIATURE, Changes
 WIDGETS = {"COMBO", "INT", "FLOAT", "STRING", "BOOLEAN"}
 SEEDS = {"seed", "noise_seed"}  # widgets behind which the front end has one of its own
 
+SIZE = "KolorsImageSize"
+
 
 def to_prompt(workflow: dict, declared: Mapping[str, dict]) -> dict[str, dict]:
     """What the front end sends for a template; widgets are read in the order of the server's `declared` inputs."""
@@ -63,14 +65,15 @@ def find_node(prompt: Mapping[str, dict], name: str) -> str | None:
 def change(prompt: Mapping[str, dict], changes: Changes, must: bool = True) -> dict[str, dict]:
     """The prompt with other values of widgets, each by `Type.widget` or `Type:2.widget`.
 
-    must: each widget has to be there, with a value to be changed.
+    must: each widget has to be there, with a value to be changed, or with the link of a node that only gives a size.
     """
     prompt = copy.deepcopy(dict(prompt))
+    sizes = {key for key, node in prompt.items() if node["class_type"] == SIZE}
     for address, value in changes.items():
         name, _, widget = address.partition(".")
         key = find_node(prompt, name)
         inputs = prompt[key]["inputs"] if key else {}
-        if widget in inputs and not isinstance(inputs[widget], list):
+        if widget in inputs and (not isinstance(inputs[widget], list) or inputs[widget][0] in sizes):
             inputs[widget] = value
         elif must:
             raise SetupError(f"The template has no widget {address} to be changed; correct devtools/cards.")

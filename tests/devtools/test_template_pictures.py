@@ -91,6 +91,12 @@ def test_a_widget_that_is_not_there_is_an_error_unless_it_need_not_be(prompt, ad
     assert change(prompt, {address: 1}, must=False) == prompt
 
 
+def test_a_size_is_changed_where_it_comes_from_a_node_for_it(prompt):
+    prompt["9"] = {"class_type": "KolorsImageSize", "inputs": {"size": "1024 x 1024 (1:1)"}}
+    prompt["4"]["inputs"]["width"] = ["9", 0]
+    assert change(prompt, {"Sampler.width": 128})["4"]["inputs"]["width"] == 128
+
+
 def test_nodes_are_found_by_type_and_number(prompt):
     assert [find_node(prompt, name) for name in ("Text", "Text:1", "Text:2", "Text:3", "Nothing")] == [
         "3",
