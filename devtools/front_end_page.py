@@ -18,6 +18,8 @@ SETTINGS = {
     "Comfy.Workflow.WorkflowTabsPosition": "Sidebar",
     "Comfy.Workflow.Persist": False,  # else the last graph comes back with the page
     "Comfy.NodeSearchBoxImpl": "default",
+    "Comfy.RightSidePanel.IsOpen": False,  # a node's help opens it; it has the node's text boxes once more
+    "Comfy.ColorPalette": "dark",
     "Comfy.OnboardingCoachmarks.Seen": {"appMode": True},  # the tour of the first form that is opened
 }
 READY = """() => window.app?.extensionManager && window.LiteGraph?.registered_node_types.KSampler

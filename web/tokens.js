@@ -40,7 +40,7 @@ const STYLE = `
   white-space: nowrap; overflow: hidden; text-overflow: ellipsis; pointer-events: none;
 }
 .kolors-tokens:empty { display: none; }
-.kolors-tokens.over { color: color-mix(in srgb, var(--error-text) 50%, var(--input-text)); font-weight: bold; }
+.kolors-tokens.over { color: color-mix(in srgb, var(--error-text) 40%, var(--input-text)); font-weight: bold; }
 textarea:has(+ .kolors-tokens:not(:empty)) { padding-bottom: 16px; }
 `;
 

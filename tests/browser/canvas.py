@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 PACK = "comfyui-kolors"
 WAIT_MS = 90_000  # the machine may be busy
 OURS = re.compile(rf"{PACK}|kolors", re.IGNORECASE)
+RUN = re.compile("^(Run|运行)$")
 HELP_PAGE = re.compile(r"/docs/\w+/\w+\.md$")  # asked for first in a language that may have none
 
 # Small pictures and few steps: what is tested is the graph, not the model.
@@ -64,6 +65,8 @@ CATCH_DOWNLOADS = """() => {
   HTMLAnchorElement.prototype.click = function () { window.downloads.push(this.href); };
 }"""
 
+# Front ends with app mode. In those before it Nodes 2.0 is an experiment as well.
+HAS_FORMS = "app.extensionManager.getSidebarTabs().some((tab) => tab.id === 'apps')"
 # A node that follows the pointer moves the view where it comes near the edge of the page, and the view glides on.
 STILL = """async () => {
   for (let before; before !== String(app.canvas.ds.offset); ) {
@@ -351,7 +354,7 @@ class Canvas:
         with self.page.expect_response(
             lambda it: it.url.endswith("/prompt") and it.request.method == "POST"
         ) as response:
-            self.page.get_by_role("button", name="Run", exact=True).first.click()
+            self.page.get_by_role("button", name=RUN).filter(visible=True).first.click()
         answer = response.value.json()
         assert not answer.get("node_errors") and "prompt_id" in answer, answer
         self.page.wait_for_function("window.heard.length > 0")

@@ -21,10 +21,7 @@ WORDS = {
 }
 LONG = "a red apple on a yellow background, 一只红苹果，" * 30
 QUIET_MS = 1_500  # in which nothing may be asked
-RENDERERS = {  # without the panel of a node's inputs, which has their text boxes once more
-    name: {"Comfy.VueNodes.Enabled": is_new, "Comfy.RightSidePanel.IsOpen": False}
-    for name, is_new in {"LiteGraph": False, "Nodes 2.0": True}.items()
-}
+RENDERERS = {"LiteGraph": False, "Nodes 2.0": True}
 LEAST_CONTRAST = 4.5
 
 # Colours as the page paints them, on one pixel; the luminance and the contrast of WCAG.
@@ -54,7 +51,7 @@ CONNECT = """([from, output, to, input]) => {
 def view(request, whole_canvas):
     """The page in a renderer and a language; the next module loads it anew."""
     renderer, language = request.param
-    whole_canvas.open(language, **RENDERERS[renderer])
+    whole_canvas.open(language, vue=RENDERERS[renderer])
     yield renderer, language
     whole_canvas.locale = ""
 
@@ -216,7 +213,7 @@ def test_a_prompt_in_a_subgraph_is_counted_by_the_encoder_outside(canvas, view, 
         wait_for_line(canvas, counted(language, "a red apple on a table"))
         assert asked[-1]["text_encoder_name"] == ENCODER
     finally:
-        canvas.open(language, **RENDERERS[renderer])  # 1.32.9 draws no new graph after this
+        canvas.open(language, vue=RENDERERS[renderer])  # 1.32.9 draws no new graph after this
 
 
 def test_a_text_from_another_node_has_no_count(canvas, view, asked):
@@ -302,13 +299,12 @@ def test_a_click_on_the_line_goes_to_the_text(canvas, view, asked):
 @pytest.mark.parametrize("palette", ["dark", "light"])
 @pytest.mark.parametrize("renderer", RENDERERS)
 def test_the_line_is_readable(canvas, renderer, palette):
-    canvas.open("en", **RENDERERS[renderer] | {"Comfy.ColorPalette": palette})
+    canvas.open("en", vue=RENDERERS[renderer], **{"Comfy.ColorPalette": palette})
     _, box = add_prompt(canvas)
     found = {}
     for text, expected in (("a red apple", counted("en", "a red apple")), (LONG, cut("en", LONG))):
         box.fill(text)
         found[expected[:12]] = wait_for_line(canvas, expected).evaluate(CONTRAST)
         canvas.screenshot(f"tokens-{renderer}-{palette}-{len(found)}")
-    canvas.server.request("/settings", {"Comfy.ColorPalette": "dark"})
     canvas.locale = ""
     assert min(found.values()) >= LEAST_CONTRAST, found

@@ -1,0 +1,60 @@
+"""The template that opens as a form: fields in the language of the user, and the image; elsewhere it is a graph."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import tiny_models
+from canvas import HAS_FORMS
+
+pytestmark = [pytest.mark.host, pytest.mark.browser]
+
+NAME = "Kolors-text-to-image-app"
+FIELDS = {
+    "en": ["prompt 提示词", "negative prompt 负面提示词", "size", "steps", "seed"],
+    "zh": ["prompt 提示词", "negative prompt 负面提示词", "尺寸", "步数", "种子"],
+}
+IMAGE = """() => [...document.querySelectorAll("[data-testid=linear-center-panel] img")]
+  .some((image) => image.naturalWidth === 64)"""
+FORM = "linear-widgets"
+
+
+@pytest.mark.parametrize("palette", ["dark", "light"])
+@pytest.mark.parametrize("language", FIELDS)
+def test_a_form_is_filled_in_and_draws(canvas, vue, front_end, language, palette):
+    canvas.open(language, vue=vue, **{"Comfy.ColorPalette": palette})
+    if not canvas.page.evaluate(HAS_FORMS):
+        pytest.skip("this front end has no forms")
+    try:
+        canvas.choose_template(NAME)
+        form = canvas.page.get_by_test_id(FORM)
+        form.wait_for()
+        assert form.get_by_test_id("builder-widget-label").all_inner_texts() == FIELDS[language]
+        assert not canvas.page.locator("#graph-canvas").is_visible()
+        canvas.settle()
+        tag = f"{'newest' if front_end else 'own'}-{language}-{palette}"
+        canvas.screenshot(f"form-{tag}")
+        canvas.shrink()
+        prompt, negative = form.locator("textarea").all()
+        prompt.fill("a red apple, 红苹果")
+        negative.fill("blurry, 模糊")
+        sent = canvas.run()["prompt"][2]
+        texts = [node["inputs"]["text"] for node in sent.values() if node["class_type"] == "KolorsPromptEncode"]
+        assert sorted(texts) == ["a red apple, 红苹果", "blurry, 模糊"]
+        canvas.wait_for(IMAGE)
+        canvas.settle()
+        canvas.screenshot(f"form-{tag}-drawn")
+    finally:
+        canvas.open(**{"Comfy.ColorPalette": "dark"})
+
+
+def test_without_forms_it_opens_as_a_graph(canvas, vue):
+    canvas.use(vue=vue)
+    if canvas.page.evaluate(HAS_FORMS):
+        pytest.skip("this front end has forms")
+    canvas.open_template(NAME)
+    template = json.loads((tiny_models.ROOT / "workflows" / f"{NAME}.json").read_text(encoding="utf-8"))
+    assert template["extra"]["linearMode"]
+    assert canvas.page.locator("#graph-canvas").is_visible()
+    assert sorted(canvas.nodes()) == sorted(node["type"] for node in template["nodes"])
