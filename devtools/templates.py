@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
+import re
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -11,12 +14,15 @@ from . import places, prepare
 from .chromium import get_chromium
 from .folders import link_pack
 from .front_end import get_newest_front_end
+from .graph_layout import NOTE
+from .host import host_version
 from .places import PACK_NAME, Setup
 from .progress import SetupError
 from .server import free_port, running_server
 
 #: Folders of what the front end opens as a workflow, and as a subgraph.
 FOLDERS = ("workflows", "subgraphs")
+NEEDS = re.compile(r"Needs ComfyUI (\d+(?:\.\d+)+) or newer")  # in the English note of a template
 EXAMPLE = "example.png"  # which Load Image shows where nothing else was chosen
 
 
@@ -27,6 +33,9 @@ def templates_options(parser: argparse.ArgumentParser) -> None:
 def run_templates(args: argparse.Namespace) -> int:
     files = find(args.name)
     setup, progress = prepare.set_up(args, more=4)
+    for file in [file for file in files if needs_newer(json.loads(file.read_text(encoding="utf-8")), setup.comfyui)]:
+        print(f"{file.stem} is left as it is: it needs a newer ComfyUI; give one with --comfyui.", file=sys.stderr)
+        files.remove(file)
     get_chromium(setup.python)
     front_end = get_newest_front_end(setup.python, progress)
     with tempfile.TemporaryDirectory() as folder:
@@ -43,6 +52,18 @@ def find(names: list[str]) -> list[Path]:
             f"There is no template {', '.join(sorted(unknown))}. There are: {', '.join(p.stem for p in files)}."
         )
     return [path for path in files if not names or path.stem in names]
+
+
+def needs_newer(workflow: dict, comfyui: Path) -> bool:
+    """Whether a note of a template asks for a newer ComfyUI than this one, whose nodes would be other ones."""
+    notes = (node["widgets_values"][0] for node in workflow["nodes"] if node["type"] == NOTE)
+    asked = [match[1] for note in notes if (match := NEEDS.search(note))]
+    return any(numbers(host_version(comfyui)) < numbers(version) for version in asked)
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """0.3.75 as (0, 3, 75)."""
+    return tuple(map(int, re.findall(r"\d+", version)))
 
 
 def make_base(setup: Setup, base: Path) -> Setup:

@@ -16,7 +16,6 @@ SEAM = ROOT / "kolors_core" / "host"
 LANGUAGES = ("en", "zh")
 
 HOST_MODULES = re.compile(r"(comfy\w*|folder_paths|latent_preview|server|nodes|execution|node_helpers|app)$")
-NEEDS = re.compile(r"Needs ComfyUI (\d+(?:\.\d+)+) or newer")  # in the English note of a template
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 
 
@@ -50,19 +49,6 @@ def node_classes(tree: ast.AST) -> list[str]:
 def our_classes() -> list[str]:
     files = sorted((ROOT / "nodes").glob("*.py"))
     return [name for file in files for name in node_classes(ast.parse(file.read_text(encoding="utf-8")))]
-
-
-def numbers(version: str) -> tuple[int, ...]:
-    """0.3.75 as (0, 3, 75)."""
-    return tuple(map(int, re.findall(r"\d+", version)))
-
-
-def needs_newer(workflow: dict, host: Path) -> bool:
-    """Whether a note of a template asks for a newer ComfyUI than this one."""
-    notes = (node["widgets_values"][0] for node in workflow["nodes"] if node["type"] == "MarkdownNote")
-    asked = [match[1] for note in notes if (match := NEEDS.search(note))]
-    here = re.search(r"__version__ = \"([\d.]+)", (host / "comfyui_version.py").read_text(encoding="utf-8"))
-    return any(numbers(here[1]) < numbers(version) for version in asked)
 
 
 def locale(language: str, name: str) -> dict:

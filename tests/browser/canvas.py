@@ -292,9 +292,13 @@ class Canvas:
 
     def search(self, text: str) -> list[str]:
         """Titles that the node search lists for a text, best first."""
+        before = self.found()
         self.search_field().fill(text)
-        self.page.wait_for_timeout(1_000)  # the list follows a pause in typing
-        return self.found()
+        for _ in range(5):  # the list follows a pause in typing, on a busy page a longer one
+            self.page.wait_for_timeout(1_000)
+            if (found := self.found()) != before:
+                return found
+        return before
 
     def found(self) -> list[str]:
         rows = self.page.locator(SEARCH_RESULT).all_inner_texts()
@@ -307,9 +311,10 @@ class Canvas:
         """
         self.page.locator(SEARCH_RESULT, has_text=title).first.click()
         self.settle()
-        if self.page.evaluate("app.canvas.state.ghostNodeId != null"):
+        for _ in range(5):  # a busy page takes a click for nothing
+            if self.page.evaluate("app.canvas.state.ghostNodeId == null"):
+                break
             self.page.mouse.click(x, y)
-            self.page.wait_for_function("app.canvas.state.ghostNodeId == null")
             self.page.evaluate(STILL)
 
     # ---- what is missing --------------------------------------------------------------------------------------------

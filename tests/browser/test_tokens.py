@@ -267,16 +267,16 @@ def test_a_prompt_is_counted_as_the_front_end_sends_it(canvas, view, asked):
 
 
 def test_nothing_of_it_is_saved_and_no_size_changes(canvas, view):
-    """Every template, saved again with its counts shown, has the values that it came with."""
-    for path in tiny_models.TEMPLATES:
-        template = json.loads(path.read_text(encoding="utf-8"))
-        if not any(node["type"] == "KolorsPromptEncode" for node in template["nodes"]):
-            continue
-        canvas.page.evaluate("(template) => app.loadGraphData(template)", template)
-        canvas.page.locator(f"{LINE}:visible", has_text="256").first.wait_for()
+    """Templates, saved again with their counts shown, have the values that they came with."""
+    for name, limit in (("Kolors-prompt-with-options", 256), ("Kolors-long-prompt", 768)):
+        template = json.loads((tiny_models.ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
+        canvas.load(template)
+        canvas.page.locator(f"{LINE}:visible", has_text=f"/ {limit}").first.wait_for()
         saved = canvas.page.evaluate("app.graph.serialize()")
-        ours = {node["id"]: node["widgets_values"] for node in template["nodes"] if "Prompt" in node["type"]}
-        found = {node["id"]: node["widgets_values"] for node in saved["nodes"] if "Prompt" in node["type"]}
+        ours, found = (
+            {node["id"]: node["widgets_values"] for node in graph["nodes"] if node["type"] == "KolorsPromptEncode"}
+            for graph in (template, saved)
+        )
         assert {str(id): values for id, values in found.items()} == {str(id): values for id, values in ours.items()}
         assert "kolors-tokens" not in json.dumps(saved)
     canvas.clear()

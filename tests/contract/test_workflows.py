@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 from comfyui_kolors.devtools.drawing import NOTE_COLOURS
+from comfyui_kolors.devtools.templates import needs_newer
 from comfyui_kolors.kolors_core.models import addresses, catalog
-from house import CHINESE, ROOT, name_of, needs_newer, our_classes
+from house import CHINESE, ROOT, name_of, our_classes
 
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 BLUEPRINTS = sorted((ROOT / "subgraphs").glob("*.json"))

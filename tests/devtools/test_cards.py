@@ -66,6 +66,18 @@ def test_two_inputs_stand_above_each_other_beside_the_result():
     assert last[3] < SIDE - 100  # room for the words
 
 
+@pytest.mark.parametrize(("signs", "arrows"), [("→", 1), ("+→", 1), ("→→", 2)])
+def test_arrows_lead_to_the_result(monkeypatch, signs, arrows):
+    """To the right, but down from an image to what was made of it."""
+    drawn = []
+    monkeypatch.setattr(draw_cards.Drawing, "sign", lambda self, sign, x, y: drawn.append((sign, x, y)))
+    shown = tuple(Shown(Run(), None, sign) for sign in (*signs, ""))
+    picture = draw_card("font", Card(CAPTION, shown), squares(RED, GREEN, BLUE)[: len(shown)])
+    result = areas(picture)[-1]
+    assert [sign for sign, *_ in drawn if sign in "→↓"] == ["↓", "→"][-arrows:]
+    assert all(x < result[0] and result[1] < y < result[3] for _, x, y in drawn)
+
+
 @pytest.mark.parametrize("count", [1, 2, 3])
 @pytest.mark.parametrize("even", [False, True])
 def test_the_badge_of_the_front_end_covers_no_image(count, even):
