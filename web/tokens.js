@@ -32,17 +32,16 @@ const TEXTS = {
   },
 };
 
+// 1.32.9 gives all that is in a widget's element its whole size, unless it is told that this is important.
 const STYLE = `
-.kolors-tokens {
-  position: absolute; right: 1px; bottom: 1px; max-width: calc(100% - 2px); box-sizing: border-box; padding: 0 4px;
-  width: auto !important; height: 15px !important; /* 1.32.9 gives all that is in a widget's element its whole size */
-  border-radius: 3px; background: var(--comfy-input-bg); color: var(--input-text); font: 10px/15px sans-serif;
-  white-space: nowrap; overflow: hidden; text-overflow: ellipsis; pointer-events: none;
-}
-.kolors-tokens:empty { display: none; }
-.kolors-tokens.over { color: color-mix(in srgb, var(--error-text) 40%, var(--input-text)); font-weight: bold; }
-textarea:has(+ .kolors-tokens:not(:empty)) { padding-bottom: 16px; }
+  position: absolute; right: 2px; bottom: 2px; width: auto !important; height: 14px !important;
+  max-width: calc(100% - 4px); box-sizing: border-box; padding: 0 4px; border-radius: 3px; font: 10px/14px sans-serif;
+  background: var(--comfy-input-bg); white-space: nowrap; overflow: hidden; text-overflow: ellipsis;
+  pointer-events: none;
 `;
+const COLOUR = "var(--input-text)";
+const WARNING = `color-mix(in srgb, var(--error-text) 40%, ${COLOUR})`;
+const ROOM = "16px"; // for the line, below the text
 
 // ---- which prompt ---------------------------------------------------------------------------------------------------
 
@@ -131,6 +130,8 @@ function lineOf(node) {
   if (!lines.has(node)) {
     const element = document.createElement("div");
     element.className = "kolors-tokens";
+    element.style.cssText = STYLE;
+    write(element, "");
     lines.set(node, { element, job: "", since: 0, counted: "", missedAt: undefined });
   }
   return lines.get(node);
@@ -145,6 +146,7 @@ function textBoxOf(node) {
 function place(element, box) {
   if (box && box.nextElementSibling !== element) {
     box.after(element);
+    makeRoom(element);
   }
 }
 
@@ -157,8 +159,23 @@ function show(element, { max_tokens: limit, text }, answer) {
     const words = [...rest];
     parts.push(texts.cut(words.slice(0, SHOWN).join("") + (words.length > SHOWN ? "…" : "")));
   }
-  element.classList.toggle("over", isCut);
-  element.textContent = parts.join(" · ");
+  write(element, parts.join(" · "), isCut);
+}
+
+/** Shows a text, in a colour that warns or not; without one there is no line, and the text box has all its room. */
+function write(element, text, warns = false) {
+  element.textContent = text;
+  element.style.display = text ? "block" : "none";
+  element.classList.toggle("over", warns);
+  element.style.color = warns ? WARNING : COLOUR;
+  element.style.fontWeight = warns ? "bold" : "normal";
+  makeRoom(element);
+}
+
+function makeRoom(element) {
+  if (element.previousElementSibling) {
+    element.previousElementSibling.style.paddingBottom = element.textContent ? ROOM : "";
+  }
 }
 
 async function count(line) {
@@ -191,6 +208,7 @@ function look() {
     const line = lineOf(node);
     const job = jobOf(node);
     if (!job) {
+      write(line.element, "");
       line.element.remove();
       line.job = line.counted = "";
       continue;
@@ -212,7 +230,6 @@ function look() {
 app.registerExtension({
   name: "kolors.tokens",
   setup() {
-    document.head.append(Object.assign(document.createElement("style"), { textContent: STYLE }));
     api.addEventListener("execution_success", () => runs++);
     setInterval(look, TICK);
   },
