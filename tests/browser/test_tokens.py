@@ -9,6 +9,7 @@ import pytest
 import tiny_models
 from client import ENCODER
 from comfyui_kolors.demo.random_models import random_tokenizer
+from comfyui_kolors.devtools.front_end_page import SHOW_WHOLE
 from comfyui_kolors.kolors_core.networks.tokenizer import ChatGLM3Tokenizer
 
 pytestmark = [pytest.mark.host, pytest.mark.browser]
@@ -271,6 +272,7 @@ def test_nothing_of_it_is_saved_and_no_size_changes(canvas, view):
     for name, limit in (("Kolors-prompt-with-options", 256), ("Kolors-long-prompt", 768)):
         template = json.loads((tiny_models.ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
         canvas.load(template)
+        canvas.page.evaluate(SHOW_WHOLE)
         canvas.page.locator(f"{LINE}:visible", has_text=f"/ {limit}").first.wait_for()
         saved = canvas.page.evaluate("app.graph.serialize()")
         ours, found = (
