@@ -292,13 +292,16 @@ class Canvas:
 
     def search(self, text: str) -> list[str]:
         """Titles that the node search lists for a text, best first."""
-        before = self.found()
+        self.page.wait_for_timeout(500)
+        before = last = self.found()
         self.search_field().fill(text)
-        for _ in range(5):  # the list follows a pause in typing, on a busy page a longer one
-            self.page.wait_for_timeout(1_000)
-            if (found := self.found()) != before:
-                return found
-        return before
+        for _ in range(8):  # the list follows a pause in typing, on a busy page a longer one
+            self.page.wait_for_timeout(700)
+            found = self.found()
+            if found == last != before:
+                break
+            last = found
+        return last
 
     def found(self) -> list[str]:
         rows = self.page.locator(SEARCH_RESULT).all_inner_texts()
