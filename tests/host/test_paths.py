@@ -56,7 +56,8 @@ def test_ip_adapters_have_a_folder_of_which_only_weights_are_listed(paths, folde
     (folder,) = folders.get_folder_paths("ipadapter")
     for name in ("a.safetensors", "b.bin", "readme.md", "sample.png"):
         put(os.path.join(folder, name))
-    assert paths.list_files("ipadapter") == ["a.safetensors", "b.bin"]
+    miniature = "kolors-demo/ip_adapter/kolors-demo-ip-adapter.safetensors"  # of the package itself
+    assert paths.list_files("ipadapter") == ["a.safetensors", "b.bin", os.path.normpath(miniature)]
     assert paths.resolve("ipadapter", "b.bin") == os.path.join(folder, "b.bin")
     with pytest.raises(FileNotFoundError, match=r"c\.bin was not found(.|\n)*ipadapter(.|\n)*ip_adapter_plus_general"):
         paths.resolve("ipadapter", "c.bin")
