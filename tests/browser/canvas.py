@@ -159,6 +159,11 @@ class Canvas:
         category.wait_for()
         if not card.count():  # older front ends begin with their own templates
             category.click()
+        for _ in range(10):  # the newest ones bring more cards where the last one is seen
+            if card.count():
+                break
+            self.page.locator("[data-testid^=template-workflow-]").last.scroll_into_view_if_needed()
+            self.settle()
         card.click()
         card.wait_for(state="hidden")
 
