@@ -147,8 +147,9 @@ def test_nothing_is_asked_without_a_prompt_node_or_a_change(canvas, view, asked)
     canvas.page.wait_for_timeout(QUIET_MS)
     assert asked == [] and canvas.page.locator(f"{LINE}:visible").count() == 0
     canvas.clear()
-    add_prompt(canvas)
-    wait_for_line(canvas, counted(view[1], ""))
+    _, box = add_prompt(canvas)
+    box.fill("a red apple")  # 1.49.6 may keep the text of the node that had this one's number before
+    wait_for_line(canvas, counted(view[1], "a red apple"))
     asked.clear()
     canvas.page.wait_for_timeout(QUIET_MS)
     assert asked == []
