@@ -10,7 +10,7 @@ from .card import MINIATURE, Changes
 
 WIDGETS = {"COMBO", "INT", "FLOAT", "STRING", "BOOLEAN"}
 SEEDS = {"seed", "noise_seed"}  # widgets behind which the front end has one of its own
-
+MUTED, BYPASSED = 2, 4  # what the front end does not send, such as Save Checkpoint in the template of merges
 SIZE = "KolorsImageSize"
 
 
@@ -19,7 +19,7 @@ def to_prompt(workflow: dict, declared: Mapping[str, dict]) -> dict[str, dict]:
     links = {link[0]: [str(link[1]), link[2]] for link in workflow["links"]}
     prompt = {}
     for node in sorted(workflow["nodes"], key=lambda node: node["id"]):
-        if node["type"] not in declared:  # a note
+        if node["type"] not in declared or node.get("mode") in (MUTED, BYPASSED):  # the first are notes
             continue
         info, stored, inputs = declared[node["type"]]["input"], list(node.get("widgets_values") or []), {}
         for name, (kind, *options) in {**info.get("required", {}), **info.get("optional", {})}.items():

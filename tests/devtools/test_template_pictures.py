@@ -73,6 +73,13 @@ def test_the_miniature_stands_in_the_place_of_the_published_files(prompt):
     assert all("models" not in each for each in prompt.values())  # the server need not know
 
 
+@pytest.mark.parametrize("mode", [2, 4])
+def test_a_node_that_the_front_end_does_not_send_is_left_out(workflow, mode):
+    assert "2" in to_prompt(workflow, DECLARED)
+    next(node for node in workflow["nodes"] if node["id"] == 2)["mode"] = mode
+    assert "2" not in to_prompt(workflow, DECLARED)
+
+
 def test_a_file_without_a_miniature_keeps_its_name(workflow):
     workflow["nodes"][2]["widgets_values"] = ["other"]
     assert with_miniature(to_prompt(workflow, DECLARED))["2"]["inputs"] == {"name": "other"}
