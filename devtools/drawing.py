@@ -17,6 +17,8 @@ NOTE_COLOURS = {"color": "#35350d", "bgcolor": "#212108"}
 ROOM: dict[str, Size] = {
     "CLIPTextEncode": (420, 90),
     "KolorsPromptEncode": (420, 90),
+    "KolorsLoraLoader": (FILE_WIDTH, 90),  # after a run it says how many modules matched
+    "LossGraphNode": (FILE_WIDTH, 300),
     "PreviewImage": (FILE_WIDTH, 300),
     "SaveImage": (440, 440),
     "Subgraph": (420, 90),
