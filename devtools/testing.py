@@ -1,4 +1,4 @@
-"""The tests: all of them in two halves at a time, the quick ones, or what is named."""
+"""The tests: all of them in three parts at a time, the quick ones, or what is named."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .chromium import get_chromium
 from .lint import lint
 from .side_by_side import run_side_by_side
 
-# Each of these waits for a server most of the time, which is why the other tests fit beside them. The halves take
-# about the same time on two cores.
-WITH_SERVER = ("server", "robustness", "browser")
-WITH_HOST = (*WITH_SERVER, "host", "accelerator")
+# The first two wait for a server or a page most of the time, which is why the other tests fit beside them. On two cores
+# the parts take about the same time.
+WITH_SERVER, IN_BROWSER = ("server", "robustness"), ("browser",)
+WITH_HOST = (*WITH_SERVER, *IN_BROWSER, "host", "accelerator")
 BY_NAME_ONLY = ("accelerator",)
 QUICK = "not host and not browser and not gpu"
 
@@ -33,13 +33,14 @@ def run_test(args: argparse.Namespace) -> int:
     if args.rest:
         return prepare.run_here(setup, "-m", "pytest", *args.rest)
     pytest = [setup.python, "-m", "pytest", *colour()]
-    others = folders_of_tests(leave_out=(*WITH_SERVER, *BY_NAME_ONLY))
-    workers = min(4, cores() - 1)  # the other half has a core to itself; each worker has a host in memory
-    halves = {
+    others = folders_of_tests(leave_out=(*WITH_SERVER, *IN_BROWSER, *BY_NAME_ONLY))
+    workers = min(4, cores() - 1)  # the other parts share a core; each worker has a host in memory
+    parts = {
         "tests with a server": [*pytest, *(f"tests/{name}" for name in WITH_SERVER)],
+        "tests in a browser": [*pytest, *(f"tests/{name}" for name in IN_BROWSER)],
         "other tests": [*pytest, *(parallel(workers) if workers > 1 else []), *others],
     }
-    return lint_and_test(args, setup.python, halves, prepare.pytest_environment(setup))
+    return lint_and_test(args, setup.python, parts, prepare.pytest_environment(setup))
 
 
 def run_quick(args: argparse.Namespace) -> int:

@@ -209,10 +209,14 @@ class Canvas:
         finally:
             self.page.set_viewport_size(before)
 
-    def boxes(self) -> list[list]:
-        """[id, type, left, top, right, bottom] of the nodes, as they are drawn, in pixels of the graph."""
+    def show_whole(self) -> None:
+        """Move the view to where the graph begins: a node that follows the pointer may have moved it."""
         self.page.evaluate(SHOW_WHOLE)
         self.settle()
+
+    def boxes(self) -> list[list]:
+        """[id, type, left, top, right, bottom] of the nodes, as they are drawn, in pixels of the graph."""
+        self.show_whole()
         return self.page.evaluate(BOXES)
 
     def layout_faults(self, gap: float) -> list[str]:

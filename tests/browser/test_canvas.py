@@ -102,12 +102,13 @@ def test_two_nodes_are_connected_by_a_drag_and_by_a_typed_search(canvas, vue):
     taking_models = {node for node, texts in NODES["en"].items() if "model" in texts["inputs"]}
     assert sorted(found) == sorted(NODES["en"][node]["display_name"] for node in taking_models)
     canvas.screenshot(f"search-by-type-{vue}")
-    canvas.pick("Kolors KSampler", x=1250, y=150)
+    canvas.pick("Kolors KSampler", x=1200, y=350)
     canvas.wait_for("app.graph._nodes.length === 2")
     sampler = canvas.page.evaluate("app.graph._nodes.find((node) => node.type === 'KolorsKSampler').id")
     assert canvas.links() == [[loader, 0, sampler, 0, "MODEL"]]
 
-    scheduler = canvas.add("KolorsScheduler", y=600)
+    scheduler = canvas.add("KolorsScheduler", x=300, y=550)
+    canvas.show_whole()
     canvas.drag(canvas.slot(loader, 0, output=True), canvas.slot(scheduler, 0))
     canvas.drag(canvas.slot(loader, 0, output=True), canvas.slot(sampler, 1))  # CONDITIONING takes no MODEL
     canvas.screenshot(f"connected-{vue}")
