@@ -1,4 +1,4 @@
-"""The count of tokens under a text box: in LiteGraph and in Nodes 2.0, in English and in Chinese."""
+"""The count of tokens under a text box: in LiteGraph in English, and in Nodes 2.0 in Chinese."""
 
 from __future__ import annotations
 
@@ -47,8 +47,7 @@ CONNECT = """([from, output, to, input]) => {
 }"""
 
 
-@pytest.fixture(scope="module", params=[(renderer, language) for renderer in RENDERERS for language in WORDS],
-                ids=lambda both: " ".join(both))  # fmt: skip
+@pytest.fixture(scope="module", params=[("LiteGraph", "en"), ("Nodes 2.0", "zh")], ids=" ".join)
 def view(request, whole_canvas):
     """The page in a renderer and a language; the next module loads it anew."""
     renderer, language = request.param
