@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(Path(__file__).parent))  # for canvas.py and tiny_models.py
 
 
-#: The page that ComfyUI's own requirements name, and the newest of the package index.
+#: The page that ComfyUI's own requirements name, and the newest of the index; `dev.py test` tells tests by these words.
 FRONT_ENDS = ("own", "newest")
 
 
@@ -58,7 +58,6 @@ def server(base, front_end):
     setup = Setup(Path(sys.executable), Path(os.environ["COMFYUI_PATH"]), base)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(base / "stubs"), prepend=os.pathsep)
-        patch.setenv("OMP_NUM_THREADS", "2")  # the vision tower has the full size: no other is known to the host
         with running_server(setup, Progress(2), free_port(), front_end=front_end) as running:
             yield Client(running.url, base, running.log)
 

@@ -59,11 +59,13 @@ def folders(command: list) -> list[str]:
 
 def test_the_parts_are_all_tests_and_share_none(run, setup):
     assert main(["test"]) == 0 and run["browser"]
-    servers, browser, others = map(folders, run["commands"].values())
-    assert servers == ["tests/server", "tests/robustness"] and browser == ["tests/browser"]
+    commands = list(run["commands"].values())
+    servers, newest, others = map(folders, commands)
+    assert servers == newest == ["tests/server", "tests/robustness", "tests/browser"]
+    assert [command[-2:] for command in commands[:2]] == [["-k", "not newest"], ["-k", "newest"]]
     assert {"tests/host", "tests/kolors_core", "tests/devtools", "tests/benchmarks"} <= set(others)
     there = {f"tests/{path.relative_to(ROOT / 'tests').parts[0]}" for path in (ROOT / "tests").rglob("test_*.py")}
-    assert sorted([*servers, *browser, *others]) == sorted(there - {"tests/accelerator"})  # run by name
+    assert sorted([*servers, *others]) == sorted(there - {"tests/accelerator"})  # run by name
     assert run["environment"]["COMFYUI_PATH"] == str(setup.comfyui)
     assert not any("-n" in command for command in run["commands"].values())  # these processes fill two cores
 
@@ -72,8 +74,8 @@ def test_on_more_cores_the_tests_without_a_server_have_several_processes(run, mo
     for cores, workers in ((4, "3"), (64, "4")):
         monkeypatch.setattr(testing, "cores", lambda cores=cores: cores)
         main(["test"])
-        servers, browser, others = run["commands"].values()
-        assert "-n" not in (*servers, *browser) and others[others.index("-n") + 1] == workers
+        servers, newest, others = run["commands"].values()
+        assert "-n" not in (*servers, *newest) and others[others.index("-n") + 1] == workers
 
 
 @pytest.mark.parametrize(("lint", "tests", "code"), [(0, 0, 0), (1, 0, 1), (0, 1, 1), (1, 2, 2)])
