@@ -17,13 +17,14 @@ from comfyui_kolors.devtools.front_end import get_newest_front_end
 from comfyui_kolors.devtools.places import Setup
 from comfyui_kolors.devtools.progress import Progress, SetupError
 from comfyui_kolors.devtools.server import free_port, running_server
+from comfyui_kolors.devtools.testing import NEWEST
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(Path(__file__).parent))  # for canvas.py and tiny_models.py
 
 
-#: The page that ComfyUI's own requirements name, and the newest of the index; `dev.py test` tells tests by these words.
-FRONT_ENDS = ("own", "newest")
+#: The page that ComfyUI's own requirements name, and the newest of the package index.
+FRONT_ENDS = ("own", NEWEST)
 
 
 @pytest.fixture(scope="session", params=FRONT_ENDS)

@@ -36,7 +36,7 @@ def test_a_form_is_filled_in_and_draws(canvas, vue, front_end, language, palette
         tag = f"{'newest' if front_end else 'own'}-{language}-{palette}"
         canvas.screenshot(f"form-{tag}")
         canvas.shrink()
-        # A form shows nothing of a run that ends before the page knows that it was queued: no steps, all of it cached.
+        # A form drops the image of a run that ends before the page knows that it was queued, as a cached one does.
         canvas.set_widget("KSampler", "steps", STEPS)
         text = f"a red apple, 红苹果, {tag}, {vue}"
         prompt, negative = form.locator("textarea").all()
