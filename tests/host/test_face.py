@@ -26,21 +26,27 @@ def face(tmp_path, monkeypatch):
 
 
 class FaceAnalysis:
-    """Finds `faces` at detection sizes up to `largest`, and keeps what it was asked."""
+    """Finds `faces` at detection sizes up to `largest`, and keeps what it was asked; its detector keeps its first size.
+
+    insightface 0.7.3 does that.
+    """
 
     faces: list = []
     largest = 640
 
     def __init__(self, name, root, providers):
         self.options = (name, root, providers)
-        self.pixels = []
+        self.det_model = types.SimpleNamespace(input_shape=[1, 3, "?", "?"], input_size=None)
+        self.models = {"detection": self.det_model, "recognition": None}
+        self.pixels, self.sizes = [], []
 
     def prepare(self, ctx_id, det_size):
-        self.size = det_size[0]
+        self.models["detection"].input_size = self.models["detection"].input_size or det_size
 
     def get(self, pixels):
         self.pixels.append(pixels)
-        return self.faces if self.size <= self.largest else []
+        self.sizes.append(self.det_model.input_size[0])
+        return self.faces if self.sizes[-1] <= self.largest else []
 
 
 @pytest.fixture
@@ -108,9 +114,9 @@ def test_beyond_the_picture_a_crop_is_black(face):
 def test_a_face_that_fills_the_picture_is_found_at_a_smaller_size(face, insightface, monkeypatch):
     monkeypatch.setattr(FaceAnalysis, "faces", [found((0, 0, 600, 400))])
     monkeypatch.setattr(FaceAnalysis, "largest", 384)
-    embeddings, _ = face.find_faces(picture())
-    assert embeddings.shape == (1, 512)
-    assert face.load_face_analysis().size == 384
+    embeddings, _ = face.find_faces(torch.cat([picture(), picture(seed=2)]))
+    assert embeddings.shape == (2, 512)
+    assert face.load_face_analysis().sizes == [640, 576, 512, 448, 384] * 2
 
 
 def test_a_picture_without_a_face_is_named(face, insightface):
@@ -121,8 +127,17 @@ def test_a_picture_without_a_face_is_named(face, insightface):
 def test_an_analysis_of_another_node_is_used(face, monkeypatch):
     analysis = FaceAnalysis("antelopev2", "elsewhere", [])
     monkeypatch.setattr(FaceAnalysis, "faces", [found((0, 0, 100, 100))])
+    analysis.prepare(0, (480, 480))
     face.find_faces(picture(), analysis)
-    assert len(analysis.pixels) == 1
+    assert analysis.sizes == [640]
+    assert analysis.det_model is analysis.models["detection"]
+    assert analysis.det_model.input_size == (480, 480)  # what the other node finds stays as it was
+
+
+def test_an_analysis_that_embeds_nothing_is_named(face, monkeypatch):
+    monkeypatch.setattr(FaceAnalysis, "faces", [{"bbox": (0, 0, 100, 100)}])
+    with pytest.raises(KolorsError, match=r"does not embed them.*disconnect face_analysis"):
+        face.find_faces(picture(), FaceAnalysis("antelopev2", "elsewhere", []))
 
 
 def test_embeddings_that_do_not_fit_are_named(face, tmp_path):

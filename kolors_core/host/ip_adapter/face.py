@@ -6,6 +6,7 @@ embedding, and the square around its box at 336 pixels.
 
 from __future__ import annotations
 
+import copy
 import functools
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def load_face_analysis():
 def find_faces(images: Tensor, analysis=None) -> tuple[Tensor, Tensor]:
     """The largest face of each picture (i, height, width, 3): embeddings (i, 512) float32, and crops (i, 336, 336, 3).
 
-    Raises KolorsError where an image has no face.
+    Raises KolorsError where an image has no face, or `analysis` embeds none.
     """
     analysis = analysis or load_face_analysis()
     found, step = [], count_steps(len(images))
@@ -69,6 +70,11 @@ def find_faces(images: Tensor, analysis=None) -> tuple[Tensor, Tensor]:
                 "pixels). Use an image with a face that is well lit, seen from the front and not cut off."
             )
         face = max(faces, key=lambda face: (face["bbox"][2] - face["bbox"][0]) * (face["bbox"][3] - face["bbox"][1]))
+        if face.get("embedding") is None:
+            raise KolorsError(
+                "The connected insightface finds faces but does not embed them: it was loaded without a recogniser. "
+                f"Load all models of {MODEL} in it, or disconnect face_analysis."
+            )
         embedding = torch.from_numpy(numpy.asarray(face["embedding"], dtype=numpy.float32))
         found.append((embedding, crop(picture, face["bbox"])))
         step()
@@ -78,11 +84,28 @@ def find_faces(images: Tensor, analysis=None) -> tuple[Tensor, Tensor]:
 
 def _detect(analysis, picture: Image.Image) -> list:
     pixels = numpy.array(picture)[:, :, ::-1]  # insightface takes BGR
+    analysis = _own(analysis)
     for size in DETECTION_SIZES:
-        analysis.prepare(ctx_id=0, det_size=(size, size))
+        _set_size(analysis, size)
         if faces := analysis.get(pixels):
             return faces
     return []
+
+
+def _own(analysis):
+    """A copy with the same models whose detection size can be set: the original may be another node's."""
+    analysis = copy.copy(analysis)
+    if hasattr(analysis, "det_model"):
+        analysis.det_model = copy.copy(analysis.det_model)
+        analysis.models = analysis.models | {"detection": analysis.det_model}
+    return analysis
+
+
+def _set_size(analysis, size: int) -> None:
+    detector = getattr(analysis, "det_model", None)
+    if detector and not isinstance(detector.input_shape[2], int):
+        detector.input_size = None  # insightface 0.7.3 keeps a size that is there
+    analysis.prepare(ctx_id=0, det_size=(size, size))
 
 
 def crop(picture: Image.Image, box) -> Tensor:
