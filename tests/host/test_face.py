@@ -101,7 +101,7 @@ def test_the_largest_face_is_taken_with_its_raw_embedding(face, insightface, mon
     expected = to_pil(image[0]).crop((60, 50, 340, 330)).resize((336, 336))
     assert numpy.array_equal((crops[0] * 255).round().numpy(), numpy.array(expected))
     analysis = face.load_face_analysis()
-    assert analysis.options[0] == "antelopev2"
+    assert analysis.options[0] == str(insightface)  # 2.x would take a bare name from the working directory first
     assert numpy.array_equal(analysis.pixels[0][:, :, ::-1], numpy.array(to_pil(image[0])))  # BGR
 
 
@@ -138,6 +138,25 @@ def test_an_analysis_that_embeds_nothing_is_named(face, monkeypatch):
     monkeypatch.setattr(FaceAnalysis, "faces", [{"bbox": (0, 0, 100, 100)}])
     with pytest.raises(KolorsError, match=r"does not embed them.*disconnect face_analysis"):
         face.find_faces(picture(), FaceAnalysis("antelopev2", "elsewhere", []))
+
+
+@pytest.mark.parametrize("fault", ["no detector", "no recogniser", "damaged"])
+def test_models_that_cannot_be_used_are_named(face, insightface, monkeypatch, fault):
+    class Faulty(FaceAnalysis):
+        def __init__(self, **options):
+            super().__init__(**options)
+            del self.models["recognition"]
+            if fault == "no detector":
+                raise AssertionError  # as insightface says it, without a word
+            if fault == "damaged":
+                raise RuntimeError("Protobuf parsing failed")
+
+    monkeypatch.setattr(sys.modules["insightface.app"], "FaceAnalysis", Faulty)
+    reason = r" \(Protobuf parsing failed\)" if fault == "damaged" else ""
+    with pytest.raises(
+        KolorsError, match=rf"models in .*/antelopev2\. Found glintr100\.onnx\. Expected .* again\.{reason}$"
+    ):
+        face.find_faces(picture())
 
 
 def test_embeddings_that_do_not_fit_are_named(face, tmp_path):

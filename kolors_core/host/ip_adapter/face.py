@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import copy
 import functools
+import glob
+import os
 from pathlib import Path
 
 import folder_paths
@@ -31,10 +33,11 @@ DETECTION_SIZES = range(640, 256, -64)  # pixels; a face that fills the image is
 def load_face_analysis():
     """insightface with antelopev2, on whatever its runtime supports.
 
-    Raises KolorsError where the package or the model's folder is missing; nothing is downloaded.
+    Raises KolorsError where the package or a model is missing, or where a model cannot be read; nothing is downloaded.
     """
-    root = Path(folder_paths.models_dir) / "insightface"
+    root = Path(folder_paths.models_dir).absolute() / "insightface"
     folder = root / "models" / MODEL
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # insightface 0.7.3 imports it, and it would ask PyPI
     try:
         import onnxruntime
         from insightface.app import FaceAnalysis
@@ -51,7 +54,26 @@ def load_face_analysis():
             f"FaceID needs the face models {MODEL} (*.onnx), which are not in {folder}.{nested} "
             f"Get {SOURCE} and unpack it into {folder.parent}."
         )
-    return FaceAnalysis(name=MODEL, root=str(root), providers=onnxruntime.get_available_providers())
+    try:
+        # Not by its name: insightface 2.x would take a folder of that name in the working directory.
+        analysis = FaceAnalysis(name=str(folder), root=str(root), providers=onnxruntime.get_available_providers())
+    except Exception as error:  # onnxruntime has many kinds; without a detector it is an assertion that says nothing
+        raise _useless(folder, str(error)) from error
+    if "recognition" not in analysis.models:
+        raise _useless(folder)
+    return analysis
+
+
+def _useless(folder: Path, reason: str = "") -> KolorsError:
+    names = ", ".join(sorted(path.name for path in folder.glob("*.onnx")))
+    if glob.escape(str(folder)) != str(folder):
+        todo = "insightface finds no files where the path has one of the characters [ * ?. Rename that folder."
+    else:
+        todo = f"If one is missing or damaged, get {SOURCE} and unpack it into {folder.parent} again."
+    return KolorsError(
+        f"insightface cannot use the face models in {folder}. Found {names}. Expected a detector and a recogniser, "
+        f"scrfd_10g_bnkps.onnx and glintr100.onnx in {MODEL}. {todo}{reason and f' ({reason})'}"
+    )
 
 
 def find_faces(images: Tensor, analysis=None) -> tuple[Tensor, Tensor]:
