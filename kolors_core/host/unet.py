@@ -161,6 +161,9 @@ class KolorsUNet(TextProjection, UNetModel):
         return super().load_state_dict(fitting, strict, assign=True)
 
 
+KolorsUNet.__name__ = UNetModel.__name__  # by which Comfy-WaveSpeed's first-block cache knows the UNets that it can patch
+
+
 def _project_states(projection, layer, inputs):
     """Hook before a layer of width context_dim: ChatGLM3 states (b, tokens, encoder_hid_dim) are projected first."""
     context, *_ = inputs

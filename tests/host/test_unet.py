@@ -123,6 +123,7 @@ def test_the_other_packs_find_what_they_read(loaders, tmp_path):
     save_file(unet.state_dict(), tmp_path / "unet.safetensors")
     model = loaders.load_unet(tmp_path / "unet.safetensors").model
     assert isinstance(model, comfy.model_base.SDXL)
+    assert type(model.diffusion_model).__name__ == "UNetModel"  # what Comfy-WaveSpeed asks
     assert isinstance(model.diffusion_model.encoder_hid_proj, torch.nn.Linear)
     assert torch.equal(model.diffusion_model.encoder_hid_proj.state_dict()["weight"], unet.encoder_hid_proj.weight)
     attention = [name for name, module in model.diffusion_model.named_modules() if name.endswith(".attn2")]
