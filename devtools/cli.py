@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from . import bench, demo, gallery, hosts, lint, places, prepare, serve, template_pictures, templates, testing
+from .neighbours import command as neighbours
 from .progress import SetupError
 
 
@@ -99,6 +100,12 @@ COMMANDS = (
         hosts.hosts_options,
         on_one_host=False,
         takes_rest=True,
+    ),
+    Command(
+        "neighbours",
+        "try other packs beside this one, each and all together, and write docs/neighbours.md",
+        neighbours.run_neighbours,
+        neighbours.neighbours_options,
     ),
 )
 

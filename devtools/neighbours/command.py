@@ -1,0 +1,173 @@
+"""`python3 dev.py neighbours`: other packs beside this one, one after the other and all at once."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from .. import places, results
+from ..folders import link_pack
+from ..host import get_host, host_version
+from ..places import PACK_NAME, Setup
+from ..prepare import setting_up
+from ..process import run_logged
+from ..progress import Progress, SetupError, Step
+from ..server import Server, free_port, running_server
+from . import page
+from .environment import get_environment, install
+from .families import KOLORS, MINIATURE, SDXL
+from .record import TOGETHER, Neighbour, Tried, load, store, version_of
+from .trial import Bench, Drawn, same
+from .tries import PACKS
+from .tries.recipe import Try
+
+FOLDER = places.DEV / "neighbours"
+MODELS = places.ROOT / "devtools" / "neighbours" / "models.py"
+
+
+def neighbours_options(parser: argparse.ArgumentParser) -> None:
+    words = "folders of other packs, as ComfyUI has them in custom_nodes; nothing is fetched"
+    parser.add_argument("packs", type=Path, metavar="PATH", nargs="+", help=words)
+    parser.add_argument("--again", action="store_true", help="try anew what was tried before")
+
+
+def run_neighbours(args: argparse.Namespace) -> int:
+    """Tries each pack, keeps what was tried before, and goes on where one does not load."""
+    packs = [checked(path) for path in args.packs]
+    with setting_up():
+        progress = Progress(13 + 2 * len(packs))
+        host = get_host(args.comfyui, progress)
+        python = Path(args.python) if args.python else get_environment(host, progress)
+        left_out = {pack: [] if args.python else install(python, pack, progress) for pack in packs}
+        with progress.step("Small models") as step:
+            write_models(step, python, host)
+    trials = Trials(python, host, progress, args.again, packs)
+    done = [trials.result(pack, left_out[pack]) for pack in packs]
+    loaded = [pack for pack, result in zip(packs, done) if not result.fault]
+    done.append(trials.together(loaded))
+    page.record(places.ROOT / "docs", done)
+    print(places.ROOT / "docs" / page.PAGES["en"])
+    return 0 if all(result.same_bits for result in done) else 1
+
+
+def checked(path: Path) -> Path:
+    pack = path.expanduser().resolve()
+    if not (pack / "__init__.py").is_file():
+        raise SetupError(
+            f"{path}: found no __init__.py there; expected the folder of a pack, as it lies in ComfyUI's custom_nodes."
+        )
+    return pack
+
+
+def write_models(step: Step, python: Path, host: Path) -> None:
+    command = [python, MODELS, host, FOLDER / "models"]
+    run_logged(step, command, places.LOGS / "models.log", "This is a fault of this pack; please report it.")
+
+
+class Trials:
+    """Tries of packs on one host."""
+
+    def __init__(self, python: Path, host: Path, progress: Progress, again: bool, packs: list[Path]):
+        self.python, self.host, self.progress, self.again = python, host, progress, again
+        self.paths = {pack.name.lower(): pack for pack in packs}
+        self.version, self.commit = host_version(host), results.commit(places.ROOT)
+        self.reference: dict[str, dict[str, Drawn]] = {}
+
+    def result(self, pack: Path, left_out: list[str]) -> Neighbour:
+        """What came of a pack, of an earlier run where there is one."""
+        file = FOLDER / self.version / f"{pack.name}.json"
+        if not self.again and (kept := load(file)):
+            with self.progress.step(pack.name) as step:
+                step.outcome = f"{kept.summary()} (kept from {kept.date}, commit {kept.commit})"
+            return kept
+        result = self.neighbour(pack.name, version_of(pack), left_out)
+        with self.server([pack, *self.beside(pack)]) as (server, base):
+            faults = failed_imports(server, [pack])
+            result = replace(result, fault=faults.get(pack.name, ""))
+            if not result.fault:
+                result = self.tried(result, server, base)
+        store(file, result)
+        return result
+
+    def together(self, packs: list[Path]) -> Neighbour:
+        """Whether Kolors and SDXL draw the same among all packs that load."""
+        result = self.neighbour(TOGETHER, str(len(packs)), [])
+        with self.server(packs) as (server, base), self.progress.step(TOGETHER) as step:
+            faults = failed_imports(server, packs)
+            bench = Bench(server, base, [KOLORS, SDXL])
+            alone = self.alone()
+            result = replace(
+                result, same_bits=same(bench.plain, alone), fault="; ".join(f"{k}: {v}" for k, v in faults.items())
+            )
+            step.outcome = "the same bits" if result.same_bits else "OTHER BITS"
+        return result
+
+    def beside(self, pack: Path) -> list[Path]:
+        """Those of the given packs that some of its nodes need."""
+        known = PACKS.get(pack.name.lower())
+        return [self.paths[name.lower()] for name in (known.beside if known else ()) if name.lower() in self.paths]
+
+    def neighbour(self, name: str, version: str, left_out: list[str]) -> Neighbour:
+        return Neighbour(name, version, self.version, results.today(), self.commit, left_out=left_out)
+
+    def alone(self) -> dict[str, dict[str, Drawn]]:
+        """What Kolors and SDXL draw where no other pack is."""
+        if not self.reference:
+            with self.server([]) as (server, base):
+                self.reference = Bench(server, base, [KOLORS, SDXL]).plain
+            faults = [drawn.error for kinds in self.reference.values() for drawn in kinds.values() if drawn.error]
+            if faults:
+                raise SetupError(f"ComfyUI {self.version} draws nothing by itself: {faults[0]}")
+        return self.reference
+
+    def tried(self, result: Neighbour, server: Server, base: Path) -> Neighbour:
+        alone = self.alone()
+        bench = Bench(server, base, [KOLORS, SDXL])
+        tries: list[Tried] = []
+        pack = PACKS.get(result.key)
+        with self.progress.step(result.pack) as step:
+            for one in pack.tries if pack else ():
+                step.tick(one.name)
+                verdict = bench.judge(one, KOLORS, SDXL)
+                tries.append(Tried(one.name, verdict.outcome, results.readable(verdict.why)))
+                keep_picture(bench, one, FOLDER / "pictures" / result.pack)
+            bits = same(bench.plain, alone) and same(Bench(server, base, [KOLORS, SDXL]).plain, alone)
+            result = replace(result, tries=tries, same_bits=bits)
+            step.outcome = result.summary()
+        return result
+
+    @contextlib.contextmanager
+    def server(self, packs: list[Path]) -> Iterator[tuple[Server, Path]]:
+        """A ComfyUI with this package and others, over a folder that is new but for the models."""
+        base = FOLDER / "base"
+        shutil.rmtree(base, ignore_errors=True)
+        for name in ("custom_nodes", "input", "output"):
+            (base / name).mkdir(parents=True)
+        link_pack(base / "models", FOLDER / "models")
+        shutil.copy(FOLDER / "models" / KOLORS.files["picture"], base / "input")
+        for pack in (places.ROOT, *packs):
+            link_pack(base / "custom_nodes" / (PACK_NAME if pack == places.ROOT else pack.name), pack)
+        with running_server(Setup(self.python, self.host, base), Progress(2), free_port()) as server:
+            yield server, base
+
+
+def keep_picture(bench: Bench, one: Try, folder: Path) -> None:
+    """What the try draws with the trained miniature, for who wants to look at it; nothing where it draws nothing."""
+    drawn = bench.draw(MINIATURE, lambda scene: scene.decoded(one.draw(scene)))
+    if drawn.file:
+        folder.mkdir(parents=True, exist_ok=True)
+        name = re.sub(r"[^\w-]+", "-", one.name)
+        shutil.copy(drawn.file, folder / f"{name}.png")
+
+
+def failed_imports(server: Server, packs: list[Path]) -> dict[str, str]:
+    """What ComfyUI says of the packs that it could not import, by their names."""
+    log = server.log.read_text(encoding="utf-8", errors="replace")
+    found = re.findall(r"Cannot import (\S+) module for custom nodes: ?(.*)", log)
+    faults = {Path(path).name: message for path, message in found}
+    return {pack.name: results.readable(faults[pack.name]) for pack in packs if pack.name in faults}

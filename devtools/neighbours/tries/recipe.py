@@ -1,0 +1,97 @@
+"""A try of a node, and what its inputs are made of: each of these functions gives one of a scene."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..scene import Link, Scene
+
+#: What a try does to the picture that is drawn without it.
+CHANGES, KEEPS, DRAWS = "changes", "keeps", "draws"
+
+Maker = Callable[[Scene], Any]
+Inputs = dict[str, Any]  # values, or makers of them
+
+
+@dataclass(frozen=True)
+class Try:
+    """A node with inputs of its own; those that nobody gives are as on the canvas.
+
+    output: the one that is drawn, or drawn with, by its name; without it all that a picture can be drawn with.
+    effect: it CHANGES the picture, KEEPS it as it is, or DRAWS another one, which is not compared.
+    refusal: what it says, as a regular expression, where it is made for other models and tells so.
+    title: what tells it from other tries of the node.
+    """
+
+    node: str
+    inputs: Inputs = field(default_factory=dict)
+    output: str = ""
+    effect: str = CHANGES
+    refusal: str = ""
+    title: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.node}: {self.title}" if self.title else self.node
+
+    def draw(self, scene: Scene) -> Link:
+        """A LATENT or an IMAGE."""
+        key, number = scene.add(self.node, self.output or 0, **made(scene, self.inputs))
+        return scene.draw_output((key, number)) if self.output else scene.draw_node(key)
+
+
+@dataclass(frozen=True)
+class Pack:
+    """What is tried of a pack, and what users should know, in each language; nothing where all works.
+
+    beside: packs that some of its nodes need; they are there too, where they are given.
+    """
+
+    tries: tuple[Try, ...]
+    en: str = ""
+    zh: str = ""
+    beside: tuple[str, ...] = ()
+
+
+def node(name: str, effect: str = CHANGES, refusal: str = "", title: str = "", output: str = "", **inputs: Any) -> Try:
+    return Try(name, inputs, output, effect, refusal, title)
+
+
+def of(kind: str, output: int | str = 0, **inputs: Any) -> Maker:
+    """What another node gives."""
+    return lambda scene: scene.add(kind, output, **made(scene, inputs))
+
+
+def sampled(**inputs: Any) -> Maker:
+    """A LATENT of the host's sampler."""
+    return lambda scene: scene.sample(**made(scene, inputs))
+
+
+def encoded(text: str) -> Maker:
+    """The CONDITIONING of a prompt."""
+    return lambda scene: scene.encode(text)
+
+
+def given(kind: str) -> Maker:
+    """The scene's own of a type."""
+    return lambda scene: scene.something(kind)
+
+
+def file(kind: str) -> Maker:
+    """The name of a file of the scene's models."""
+    return lambda scene: scene.files[kind]
+
+
+def sized(name: str, widget: str) -> Try:
+    """A node that gives an empty LATENT of a size that it lists, the last of which is drawn in."""
+
+    def latent(scene: Scene) -> Link:
+        return scene.add(name, **{widget: scene.declared[name]["input"]["required"][widget][0][-1]})
+
+    return Try("KSampler", {"latent_image": latent}, effect=DRAWS, title=name)
+
+
+def made(scene: Scene, inputs: Inputs) -> Inputs:
+    return {name: value(scene) if callable(value) else value for name, value in inputs.items()}
