@@ -40,7 +40,7 @@ def run_neighbours(args: argparse.Namespace) -> int:
     """Tries each pack, keeps what was tried before, and goes on where one does not load."""
     packs = [checked(path) for path in args.packs]
     with setting_up():
-        progress = Progress(13 + 2 * len(packs))
+        progress = Progress(11 + 2 * len(packs))
         host = get_host(args.comfyui, progress)
         python = Path(args.python) if args.python else get_environment(host, progress)
         left_out = {pack: [] if args.python else install(python, pack, progress) for pack in packs}

@@ -12,10 +12,10 @@ COMMON: dict[str, Any] = {
     "vae": "random-taesd.safetensors",
     "kl_vae": "kl-random.safetensors",
     "detector": "one-box.onnx",
-    "gguf": "kolors-demo-Q8_0.gguf",
+    "gguf": "kolors-wide-Q8_0.gguf",
     "tower": "kolors-demo-clip-vision.pt",
     "ip_adapter": "kolors-wide-plus.safetensors",
-    "motion": "motion-sd15-random.safetensors",
+    "motion": "motion-sd15-empty.safetensors",
 }
 VAE = ("VAELoader", {"vae_name": COMMON["vae"]}, 0)
 DEMO = ("KolorsCheckpointLoader", {"ckpt_name": "kolors-demo"})

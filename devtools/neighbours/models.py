@@ -1,11 +1,11 @@
 """Write the models that the graphs load, of random weights: a script for an interpreter that has ComfyUI's packages.
 
-    COMFYUI_PATH=... python devtools/neighbours/models.py MODELS_DIR
+    python devtools/neighbours/models.py COMFYUI MODELS_DIR
 
-Kolors itself is the trained miniature, which the package lists. What is here: an SDXL by what ComfyUI recognises one
-by, with 320 channels in every level, and its two text encoders; a Kolors of SDXL's depth and ChatGLM3's width, for
-packs that know it by these; ControlNets of both and of the miniature, an upscaler, the miniature's UNet as GGUF, and a
-LoRA of both. What is there stays.
+What is here: an SDXL by what ComfyUI recognises one by, with 320 channels in every level, and its two text encoders; a
+Kolors of SDXL's depth and ChatGLM3's width, for packs that know it by these, and its UNet as GGUF; ControlNets and
+LoRAs of both and of the miniature, which the package lists; an IP-Adapter, an upscaler, a detector and a motion module.
+What is there stays.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 if __package__:
@@ -34,14 +34,14 @@ DEMO = Path(__file__).resolve().parents[2] / "demo" / "models" / "kolors-demo"
 SMALL_TOWER = DEMO / "image_encoder" / "kolors-demo-clip-vision.safetensors"
 DEMO_SIZES = random_models.Sizes(hidden=128, head_dim=32, layers=4, channels=(64, 128, 64), context=128)
 CONTROL_NETS = {"kolors-demo": DEMO_SIZES, "kolors-wide": WIDE}
-GGUF_UNET, UPSCALER = "kolors-demo-Q8_0.gguf", "4x-random.safetensors"
+GGUF_UNET, UPSCALER = "kolors-wide-Q8_0.gguf", "4x-random.safetensors"
 ATTENTIONS = (
     "input_blocks_4_1_transformer_blocks_0_attn2",
     "middle_block_1_transformer_blocks_0_attn1",
 )
 VAE, KL_VAE = "random-taesd.safetensors", "kl-random.safetensors"
-ADAPTER, MOTION = "kolors-wide-plus.safetensors", "motion-sd15-random.safetensors"
-DETECTOR, TOWER = "one-box.onnx", "kolors-demo-clip-vision.pt"
+ADAPTER, MOTION = "kolors-wide-plus.safetensors", "motion-sd15-empty.safetensors"
+DETECTOR, TOWER, PICTURE = "one-box.onnx", "kolors-demo-clip-vision.pt", "neighbours.png"
 #: Names of what there is of each family, with the widths of these two attentions.
 LORAS = {"kolors-demo": (128, 64), "kolors-wide": (64, 64), "sdxl": (320, 320)}
 
@@ -57,7 +57,7 @@ def write(models: Path) -> None:
         f"vae/{VAE}": random_models.random_vae,
         f"vae/{KL_VAE}": kl_vae,
         f"ipadapter/{ADAPTER}": lambda: halve(random_models.random_ip_adapter(WIDE, 1024, width=2048, heads=12)),
-        f"animatediff_models/{MOTION}": random_motion,
+        f"animatediff_models/{MOTION}": empty_motion,
         "controlnet/sdxl.safetensors": sdxl_control_net,
     }
     for name, widths in LORAS.items():
@@ -70,6 +70,7 @@ def write(models: Path) -> None:
         put(models / name, lambda path, make=make: save_file(make(), path))
     put(models / "diffusion_models" / GGUF_UNET, write_gguf)
     put(models / "onnx" / DETECTOR, write_detector)
+    put(models / PICTURE, write_picture)
     put(models / "clip_vision" / TOWER, lambda path: expand_clip_vision.write(SMALL_TOWER, path))
 
 
@@ -225,10 +226,26 @@ def halve(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key: tensor.half() for key, tensor in tensors.items()}
 
 
-def random_motion() -> dict[str, Tensor]:
-    """As much of a motion module as tells what it is for: SD 1.5, which has four levels."""
-    block = "down_blocks.3.motion_modules.0.temporal_transformer.transformer_blocks.0.attention_blocks.0"
-    return {f"{block}.pos_encoder.pe": torch.zeros(1, 32, 320)}
+def empty_motion() -> dict[str, Tensor]:
+    """A motion module of SD 1.5, all zeros: AnimateDiff-Evolved reads it whole before it compares what it is for."""
+    widths = (320, 640, 1280, 1280)
+    places = [(f"down_blocks.{level}", 2, width) for level, width in enumerate(widths)]
+    places += [(f"up_blocks.{level}", 3, width) for level, width in enumerate(reversed(widths))]
+    shapes: dict[str, tuple[int, ...]] = {}
+    for place, count, width in places:
+        for number in range(count):
+            module = f"{place}.motion_modules.{number}.temporal_transformer"
+            block, line = f"{module}.transformer_blocks.0", (width, width)
+            for name in (f"{module}.norm", *(f"{block}.{norm}" for norm in ("norms.0", "norms.1", "ff_norm"))):
+                shapes |= {f"{name}.weight": (width,), f"{name}.bias": (width,)}
+            for name in (f"{module}.proj_in", f"{module}.proj_out"):
+                shapes |= {f"{name}.weight": line, f"{name}.bias": (width,)}
+            for attention in (f"{block}.attention_blocks.0", f"{block}.attention_blocks.1"):
+                shapes |= {f"{attention}.to_{part}.weight": line for part in ("q", "k", "v", "out.0")}
+                shapes |= {f"{attention}.to_out.0.bias": (width,), f"{attention}.pos_encoder.pe": (1, 24, width)}
+            shapes |= {f"{block}.ff.net.0.proj.weight": (8 * width, width), f"{block}.ff.net.0.proj.bias": (8 * width,)}
+            shapes |= {f"{block}.ff.net.2.weight": (width, 4 * width), f"{block}.ff.net.2.bias": (width,)}
+    return {name: torch.zeros(shape, dtype=torch.float16) for name, shape in shapes.items()}
 
 
 def write_detector(path: Path) -> None:
@@ -252,11 +269,11 @@ def write_detector(path: Path) -> None:
 
 
 def write_gguf(path: Path) -> None:
-    """The miniature's UNet as ComfyUI-GGUF's tools make it: the file's own names, Q8_0 where rows are long enough."""
+    """The wide UNet as ComfyUI-GGUF's tools make it: the file's own names, Q8_0 where rows are long enough."""
     import gguf
 
     writer = gguf.GGUFWriter(path, "sdxl")
-    for key, tensor in load_file(DEMO / "unet" / "kolors-demo-unet.safetensors").items():
+    for key, tensor in wide_unet().items():
         values = tensor.float().numpy()
         packed = values.ndim == 2 and values.shape[1] % 32 == 0
         kind = gguf.GGMLQuantizationType.Q8_0 if packed else gguf.GGMLQuantizationType.F32
@@ -267,7 +284,20 @@ def write_gguf(path: Path) -> None:
     writer.close()
 
 
+def write_picture(path: Path) -> None:
+    """A red disc with a green leaf on a yellow slope, 128 pixels wide."""
+    from PIL import Image, ImageDraw
+
+    image = Image.linear_gradient("L").resize((128, 128)).convert("RGB")
+    image = Image.blend(Image.new("RGB", image.size, (250, 200, 40)), image, 0.2)
+    draw = ImageDraw.Draw(image)
+    draw.ellipse((28, 36, 100, 108), fill=(200, 30, 40))
+    draw.polygon([(64, 38), (80, 14), (96, 26)], fill=(40, 140, 60))
+    image.save(path, "PNG")
+
+
 def enter_host() -> None:
+    """Make the modules of the ComfyUI that COMFYUI_PATH names importable, for its CPU."""
     if os.environ["COMFYUI_PATH"] not in sys.path:
         sys.path.insert(1, os.environ["COMFYUI_PATH"])
         sys.argv[1:] = ["--cpu"]
@@ -277,6 +307,7 @@ def enter_host() -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
+    if len(sys.argv) != 3:
         sys.exit(__doc__)
-    write(Path(sys.argv[1]))
+    os.environ["COMFYUI_PATH"], folder = sys.argv[1:]
+    write(Path(folder))

@@ -23,7 +23,7 @@ PACKS = {
         "可图的 ControlNet 请用 *Load Kolors ControlNet* 加载，再接它的节点。",
     ),
     "comfyui_controlnet_aux": Pack(
-        tuple(node(f"{name}Preprocessor", resolution=64) for name in PREPROCESSORS),
+        tuple(node(f"{name}Preprocessor", resolution=256) for name in PREPROCESSORS),
         "Its pictures are the same for every model.",
         "预处理得到的图像与模型无关。",
     ),

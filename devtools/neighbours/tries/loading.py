@@ -15,10 +15,9 @@ PACKS = {
             node("UNETLoaderMultiGPU", KEEPS, **UNET),
             node("UNETLoaderDisTorch2MultiGPU", KEEPS, **UNET),
             node("VAELoaderMultiGPU", KEEPS, vae_name=file("vae")),
-            node("ControlNetLoaderMultiGPU", control_net_name=file("control_net")),
         ),
-        "It places UNet, VAE and ControlNet. Load the text encoder with this package's own loader.",
-        "UNet、VAE、ControlNet 可以由它放到各设备上；文本编码器请用本插件自己的加载节点。",
+        "It places UNet and VAE. Load text encoder and ControlNets with this package's own loaders.",
+        "UNet 和 VAE 可以由它放到各设备上；文本编码器和 ControlNet 请用本插件自己的加载节点。",
     ),
     "ComfyUI-Lora-Manager": Pack(
         (

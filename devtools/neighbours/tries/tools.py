@@ -57,7 +57,7 @@ PACKS = {
     ),
     "ComfyUI-Easy-Use": Pack(
         (
-            node("easy kSampler", output="image", pipe=easy("easy preSampling"), image_output="Hide"),
+            node("easy kSampler", KEEPS, output="image", pipe=easy("easy preSampling"), image_output="Hide"),
             node(
                 "easy kSampler",
                 DRAWS,
