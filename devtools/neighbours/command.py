@@ -18,6 +18,7 @@ from ..prepare import setting_up
 from ..process import run_logged
 from ..progress import Progress, SetupError, Step
 from ..server import Server, free_port, running_server
+from . import model_names as names
 from . import page
 from .environment import get_environment, install
 from .families import KOLORS, MINIATURE, SDXL
@@ -149,7 +150,8 @@ class Trials:
         for name in ("custom_nodes", "input", "output"):
             (base / name).mkdir(parents=True)
         link_pack(base / "models", FOLDER / "models")
-        shutil.copy(FOLDER / "models" / KOLORS.files["picture"], base / "input")
+        for image in (names.IMAGE, names.FACE):
+            shutil.copy(FOLDER / "models" / image, base / "input")
         for pack in (places.ROOT, *packs):
             link_pack(base / "custom_nodes" / (PACK_NAME if pack == places.ROOT else pack.name), pack)
         with running_server(Setup(self.python, self.host, base), Progress(2), free_port()) as server:

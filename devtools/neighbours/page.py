@@ -19,16 +19,16 @@ WORDS = {
     "en": {
         "title": "Neighbours",
         "intro": (
-            "Other packs, tried beside this one with their real nodes in a real ComfyUI. `python3 dev.py neighbours "
+            "Other packages, tried beside this one with their real nodes in a real ComfyUI. `python3 dev.py neighbours "
             "FOLDER ...` tries checkouts of them in an environment of its own and writes this page; rows of others "
             "stay. Each node draws with a Kolors of random weights, of SDXL's depth and ChatGLM3's width, and with an "
             "SDXL of random weights; what is drawn is compared with what is drawn without the node. So this page says "
-            "that a node does its work on Kolors as on SDXL, not that its pictures are beautiful. The same figures: "
+            "that a node does its work on Kolors as on SDXL, not that its images are beautiful. The same figures: "
             "[neighbours.json]({record})."
         ),
-        "total": "{packs} packs load on ComfyUI {host}; of {tries} tries of their nodes {good} work ({share:.0%}).",
+        "total": "{packs} packages load on ComfyUI {host}; of {tries} tries of their nodes {good} work ({share:.0%}).",
         "columns": [
-            "Pack",
+            "Package",
             "Version",
             "Tried",
             "As on SDXL",
@@ -39,24 +39,24 @@ WORDS = {
             "What to do",
         ],
         "faults": "What does not work",
-        "fault_columns": ["Pack", "Node", "", "What it says"],
+        "fault_columns": ["Package", "Node", "", "What it says"],
         "outcomes": {REFUSED: "says why not", ELSEWHERE: "fails on SDXL too", FAILED: "fails"},
-        "unloaded": "Packs that do not load here",
-        "unloaded_columns": ["Pack", "Version", "ComfyUI", "What ComfyUI says"],
+        "unloaded": "Packages that do not load here",
+        "unloaded_columns": ["Package", "Version", "ComfyUI", "What ComfyUI says"],
         "left_out": "Requirements that do not go with ComfyUI's",
         "tried": "What was tried",
         "bits": "The same bits",
         "same_bits": (
-            "Beside each pack, before and after its nodes were used, a Kolors and an SDXL draw bit for bit what they "
-            "draw without it."
+            "Beside each package, before and after its nodes were used, a Kolors and an SDXL draw bit for bit what "
+            "they draw without it."
         ),
         "together": (
-            "With {packs} other packs installed together on ComfyUI {host}, a Kolors and an SDXL draw bit for bit what "
-            "they draw with this package alone."
+            "With {packs} other packages installed together on ComfyUI {host}, a Kolors and an SDXL draw bit for bit "
+            "what they draw with this package alone."
         ),
-        "other_bits": "Kolors or SDXL draws other bits than without the pack beside: {packs}.",
+        "other_bits": "Kolors or SDXL draws other bits than without the package beside: {packs}.",
         "run": "Run on",
-        "run_columns": ["ComfyUI", "Commit", "Date", "Packs"],
+        "run_columns": ["ComfyUI", "Commit", "Date", "Packages"],
         "none": "None.",
         "sep": ", ",
     },

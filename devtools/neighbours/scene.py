@@ -128,7 +128,7 @@ class Scene(dict[str, dict[str, Any]]):
         return self.add("EmptyLatentImage")
 
     def _make_image(self) -> Link:
-        return self.add("LoadImage", image=self.files["picture"])
+        return self.add("LoadImage", image=self.files["image"])
 
     def _make_mask(self) -> Link:
         """The left half of the picture."""

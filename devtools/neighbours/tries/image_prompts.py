@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .recipe import DRAWS, KEEPS, Pack, Try, file, given, node, of
+from .recipe import DRAWS, KEEPS, Inputs, Pack, Try, file, given, node, of
 
 
 def adapted(name: str = "IPAdapterAdvanced", title: str = "", **inputs: Any) -> Try:
@@ -15,6 +15,11 @@ def adapted(name: str = "IPAdapterAdvanced", title: str = "", **inputs: Any) -> 
     )
 
 
+INSTANT_ID: Inputs = {
+    "instantid": of("InstantIDModelLoader", instantid_file=file("instant_id")),
+    "insightface": of("InstantIDFaceAnalysis"),
+    "image": of("LoadImage", image=file("face")),
+}
 WINDOWS = of("ADE_StandardUniformContextOptions", context_length=2, context_overlap=1)
 
 PACKS = {
@@ -29,6 +34,22 @@ PACKS = {
         ),
         "It applies Kolors' adapters as this package does, but for the middle block, which it does not reach.",
         "它应用可图适配器的方式与本插件相同，但中间块除外：它没有作用到那里。",
+    ),
+    "ComfyUI_InstantID": Pack(
+        (node("ApplyInstantID", **INSTANT_ID), node("InstantIDAttentionPatch", output="MODEL", **INSTANT_ID)),
+        "It patches a Kolors without a word, but its weights are for SDXL alone: take *Apply Kolors FaceID* for faces.",
+        "它不加提示就会作用于可图，但权重只有 SDXL 版：人脸请用“应用可图 FaceID”。",
+    ),
+    "PuLID_ComfyUI": Pack(
+        (),
+        "Not tried: it needs EVA-CLIP. Its weights are for SDXL alone: take *Apply Kolors FaceID* for faces.",
+        "没有试：需要 EVA-CLIP。它的权重只有 SDXL 版：人脸请用“应用可图 FaceID”。",
+    ),
+    "ComfyUI-layerdiffuse": Pack(
+        (node("LayeredDiffusionApply", config="SDXL, Attention Injection"),),
+        "It patches a Kolors without a word, since the layers have SDXL's names, but its weights are for SDXL: do not "
+        "expect transparent images.",
+        "可图的层与 SDXL 同名，它不加提示就会套用，但权重是为 SDXL 训练的：得不到透明图层。",
     ),
     "ComfyUI-BrushNet": Pack(
         (node("RAUNet"),),

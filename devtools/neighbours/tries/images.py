@@ -24,7 +24,7 @@ PACKS = {
     ),
     "comfyui_controlnet_aux": Pack(
         tuple(node(f"{name}Preprocessor", resolution=256) for name in PREPROCESSORS),
-        "Its pictures are the same for every model.",
+        "Its images are the same for every model.",
         "预处理得到的图像与模型无关。",
     ),
 }
