@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from .. import places, results
+from ..chromium import get_chromium
 from ..folders import link_pack
 from ..host import get_host, host_version
 from ..places import PACK_NAME, Setup
@@ -18,14 +21,14 @@ from ..prepare import setting_up
 from ..process import run_logged
 from ..progress import Progress, SetupError, Step
 from ..server import Server, free_port, running_server
+from . import canvas, page
 from . import model_names as names
-from . import page
 from .environment import get_environment, install
 from .families import KOLORS, MINIATURE, SDXL
 from .record import TOGETHER, Neighbour, Tried, load, store, version_of
 from .trial import Bench, Drawn, same
 from .tries import PACKS
-from .tries.recipe import Try
+from .tries.recipe import KEEPS, Pack, Try
 
 FOLDER = places.DEV / "neighbours"
 MODELS = places.ROOT / "devtools" / "neighbours" / "models.py"
@@ -47,6 +50,8 @@ def run_neighbours(args: argparse.Namespace) -> int:
         left_out = {pack: [] if args.python else install(python, pack, progress) for pack in packs}
         with progress.step("Small models") as step:
             write_models(step, python, host)
+    if any((known := PACKS.get(pack.name.lower())) and known.canvas for pack in packs):
+        get_chromium(python)
     trials = Trials(python, host, progress, args.again, packs)
     done = [trials.result(pack, left_out[pack]) for pack in packs]
     loaded = [pack for pack, result in zip(packs, done) if not result.fault]
@@ -137,10 +142,24 @@ class Trials:
                 verdict = bench.judge(one, KOLORS, SDXL)
                 tries.append(Tried(one.name, verdict.outcome, results.readable(verdict.why)))
                 keep_picture(bench, one, FOLDER / "pictures" / result.pack)
+            tries += self.on_canvas(bench, server, pack)
             bits = same(bench.plain, alone) and same(Bench(server, base, [KOLORS, SDXL]).plain, alone)
             result = replace(result, tries=tries, same_bits=bits)
             step.outcome = result.summary()
         return result
+
+    def on_canvas(self, bench: Bench, server: Server, pack: Pack | None) -> list[Tried]:
+        """Tries nodes of the page: what it sends is drawn, which is the plain image if all is right."""
+        if not pack or not pack.canvas:
+            return []
+        asked = [(one, family) for one in pack.canvas for family in (KOLORS, SDXL)]
+        sent = ask_page(self.python, server, [canvas.as_request(one, bench.scene(family)) for one, family in asked])
+        drawn = iter(bench.run_sent(answer) for answer in sent)
+        return [
+            Tried(one.node, verdict.outcome, results.readable(verdict.why))
+            for one in pack.canvas
+            for verdict in [bench.compare(Try(one.node, effect=KEEPS), KOLORS, next(drawn), SDXL, next(drawn))]
+        ]
 
     @contextlib.contextmanager
     def server(self, packs: list[Path]) -> Iterator[tuple[Server, Path]]:
@@ -165,6 +184,15 @@ def keep_picture(bench: Bench, one: Try, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         name = re.sub(r"[^\w-]+", "-", one.name)
         shutil.copy(drawn.file, folder / f"{name}.png")
+
+
+def ask_page(python: Path, server: Server, requests: list[dict]) -> list[dict]:
+    """What the page of a server sends for each request of `canvas`."""
+    command = [python, "-m", "devtools.neighbours.canvas", server.url]
+    done = subprocess.run(command, cwd=places.ROOT, input=json.dumps(requests), capture_output=True, text=True)
+    if done.returncode:
+        return [{"error": results.readable(done.stderr.strip().splitlines()[-1])}] * len(requests)
+    return json.loads(done.stdout)
 
 
 def failed_imports(server: Server, packs: list[Path]) -> dict[str, str]:

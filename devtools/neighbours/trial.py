@@ -73,7 +73,7 @@ class Bench:
             return Drawn(error=f"the try does not fit the node: {error!r}")
         return self.run(scene, saver[0])
 
-    def run(self, scene: Scene, saver: str) -> Drawn:
+    def run(self, scene: dict[str, Any], saver: str) -> Drawn:
         try:
             queued = json.loads(request(f"{self.server.url}/prompt", {"prompt": scene}, timeout=SECONDS))
         except urllib.error.HTTPError as error:
@@ -91,6 +91,13 @@ class Bench:
         request(f"{self.server.url}/interrupt", {})
         return Drawn(error=f"no end within {SECONDS:.0f} s")
 
+    def run_sent(self, answer: dict[str, Any]) -> Drawn:
+        """Runs what the page sent for a graph that saves a LATENT."""
+        if "error" in answer:
+            return Drawn(error=answer["error"])
+        savers = [key for key, node in answer["prompt"].items() if node["class_type"] == "SaveLatent"]
+        return self.run(answer["prompt"], savers[0])
+
     def read(self, entry: dict[str, Any], saver: str) -> Drawn:
         for event, data in entry["status"].get("messages", []):
             if event == "execution_error":
@@ -105,9 +112,12 @@ class Bench:
         return Drawn(error=fault) if fault else Drawn(hashlib.sha256(values).hexdigest(), file=str(file))
 
     def judge(self, one: Try, kolors: Family, sdxl: Family | None) -> Verdict:
-        """Compares what the try does with Kolors to what it does with SDXL."""
-        found = self.draw(kolors, one.draw)
+        """What comes of a try."""
         other = self.draw(sdxl, one.draw) if sdxl else Drawn(error="not drawn")
+        return self.compare(one, kolors, self.draw(kolors, one.draw), sdxl, other)
+
+    def compare(self, one: Try, kolors: Family, found: Drawn, sdxl: Family | None, other: Drawn) -> Verdict:
+        """Compares what a try did with Kolors to what it did with SDXL."""
         if not found.error:
             fault = self.effect_fault(one, kolors, found)
             if not fault:

@@ -4,14 +4,27 @@ import io
 import json
 import random
 import struct
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from comfyui_kolors.devtools.neighbours import command, environment, page, record, trial
+from comfyui_kolors.devtools.neighbours import canvas, command, environment, page, record, trial
 from comfyui_kolors.devtools.neighbours.record import Neighbour, Tried
 from comfyui_kolors.devtools.neighbours.scene import Family, NoSuchNode, Scene
 from comfyui_kolors.devtools.neighbours.tries import PACKS
-from comfyui_kolors.devtools.neighbours.tries.recipe import CHANGES, DRAWS, KEEPS, Try, file, given, node, of, sampled
+from comfyui_kolors.devtools.neighbours.tries.recipe import (
+    CHANGES,
+    DRAWS,
+    KEEPS,
+    OnCanvas,
+    Try,
+    file,
+    given,
+    node,
+    of,
+    sampled,
+)
 from comfyui_kolors.devtools.progress import SetupError
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -208,7 +221,7 @@ def test_the_tries_of_a_pack_have_names_of_their_own():
     for name, pack in PACKS.items():
         names = [one.name for one in pack.tries]
         assert len(set(names)) == len(names), name
-        assert bool(pack.en) == bool(pack.zh) and (names or pack.en), name
+        assert bool(pack.en) == bool(pack.zh) and (names or pack.canvas or pack.en), name
 
 
 def test_a_folder_without_a_pack_is_named(tmp_path):
@@ -228,6 +241,18 @@ def test_what_comfyui_says_of_a_pack_that_it_cannot_import_is_found(tmp_path):
     packs = [tmp_path / name for name in ("One", "Two", "Three")]
     found = command.failed_imports(SimpleNamespace(log=log), packs)
     assert found == {"One": "No module named 'x'", "Two": "y.py is bad"}
+
+
+def test_a_page_that_does_not_open_is_an_error_for_each_request():
+    server = SimpleNamespace(url="http://127.0.0.1:9")
+    found = command.ask_page(Path(sys.executable), server, [{}, {}])
+    assert len(found) == 2 and all(one["error"] for one in found)
+
+
+def test_what_the_page_is_asked_for_is_the_plain_graph_and_a_script(scene):
+    asked = canvas.as_request(OnCanvas("Anything", "x();"), scene)
+    assert (asked["script"], asked["loader"]) == ("x();", "Load")
+    assert {node["class_type"] for node in asked["prompt"].values()} >= {"Load", "KSampler", "SaveLatent"}
 
 
 def test_the_version_of_a_pack(tmp_path):

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from .recipe import DRAWS, KEEPS, Inputs, Pack, encoded, file, given, node, of, sampled
+from .recipe import DRAWS, KEEPS, Inputs, OnCanvas, Pack, encoded, file, given, node, of, sampled
 
+SET_AND_GET = """
+  const set = make("SetNode"), get = make("GetNode");
+  source.connect(0, set, 0);
+  set.widgets[0].value = "model";
+  set.widgets[0].callback?.("model");
+  get.widgets[0].value = "model";
+  get.onRename();
+  get.connect(0, target, slot);
+"""
 TILES: Inputs = {"tile_width": 64, "tile_height": 64, "tile_overlap": 8}
 KL_VAE = of("VAELoader", vae_name=file("kl_vae"))
 NAG = Pack(
@@ -75,6 +84,7 @@ PACKS = {
             node("InjectNoiseToLatent", DRAWS, noise=of("GenerateNoise"), latents=sampled()),
             node("VAELoaderKJ", KEEPS, vae_name=file("vae"), weight_dtype="fp32"),
             node("CheckpointPerturbWeights"),
-        )
+        ),
+        canvas=(OnCanvas("SetNode, GetNode", SET_AND_GET),),
     ),
 }

@@ -43,16 +43,29 @@ class Try:
 
 
 @dataclass(frozen=True)
+class OnCanvas:
+    """A node of the page, which the server never sees: it brings the model to the sampler, and nothing changes.
+
+    script: in JavaScript, puts it between `source` and the `slot` of `target`; `make(type)` adds a node.
+    """
+
+    node: str
+    script: str
+
+
+@dataclass(frozen=True)
 class Pack:
     """What is tried of a pack, and what users should know, in each language; nothing where all works.
 
     beside: packs that some of its nodes need; they are there too, where they are given.
+    canvas: its nodes that the page alone knows.
     """
 
     tries: tuple[Try, ...]
     en: str = ""
     zh: str = ""
     beside: tuple[str, ...] = ()
+    canvas: tuple[OnCanvas, ...] = ()
 
 
 def node(name: str, effect: str = CHANGES, refusal: str = "", title: str = "", output: str = "", **inputs: Any) -> Try:

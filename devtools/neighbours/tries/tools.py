@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..scene import PROMPT
-from .recipe import DRAWS, KEEPS, Inputs, Maker, Pack, encoded, file, given, node, of, sampled, sized
+from .recipe import DRAWS, KEEPS, Inputs, Maker, OnCanvas, Pack, encoded, file, given, node, of, sampled, sized
 
 MODEL_AND_CLIP: Inputs = {"model": given("MODEL"), "clip": given("CLIP")}
 OPTIONAL: Inputs = {"opt_model": given("MODEL"), "opt_clip": given("CLIP")}
@@ -25,7 +25,19 @@ def easy(kind: str) -> Maker:
     return of(kind, pipe=EASY)
 
 
+REROUTED = """
+  const reroute = make("Reroute (rgthree)");
+  source.connect(0, reroute, 0);
+  reroute.connect(0, target, slot);
+"""
+EVERYWHERE = """
+  const everywhere = make("Anything Everywhere");
+  target.disconnectInput(slot);
+  source.connect(0, everywhere, 0);
+"""
+
 PACKS = {
+    "cg-use-everywhere": Pack((), canvas=(OnCanvas("Anything Everywhere", EVERYWHERE),)),
     "rgthree-comfy": Pack(
         (
             node("Context (rgthree)", KEEPS, **MODEL_AND_CLIP, vae=given("VAE"), **PROMPTS, latent=given("LATENT")),
@@ -38,6 +50,7 @@ PACKS = {
         ),
         "*SDXL Power Prompt* writes for CLIP-L and CLIP-G, and an error says so: use *Power Prompt*.",
         "*SDXL Power Prompt* 面向 CLIP-L 和 CLIP-G，会报错说明：请用 *Power Prompt*。",
+        canvas=(OnCanvas("Reroute (rgthree)", REROUTED),),
     ),
     "efficiency-nodes-comfyui": Pack(
         (
