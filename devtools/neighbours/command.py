@@ -26,7 +26,7 @@ from . import model_names as names
 from .environment import get_environment, install
 from .families import KOLORS, MINIATURE, SDXL
 from .record import TOGETHER, Neighbour, Tried, load, store, version_of
-from .trial import Bench, Drawn, same
+from .trial import Bench, Drawn, read_file, same
 from .tries import PACKS
 from .tries.recipe import KEEPS, Pack, Try
 
@@ -142,7 +142,7 @@ class Trials:
                 verdict = bench.judge(one, KOLORS, SDXL)
                 tries.append(Tried(one.name, verdict.outcome, results.readable(verdict.why)))
                 keep_picture(bench, one, FOLDER / "pictures" / result.pack)
-            tries += self.on_canvas(bench, server, pack)
+            tries += self.on_canvas(bench, server, pack) + self.by_scripts(bench, server, pack)
             bits = same(bench.plain, alone) and same(Bench(server, base, [KOLORS, SDXL]).plain, alone)
             result = replace(result, tries=tries, same_bits=bits)
             step.outcome = result.summary()
@@ -155,11 +155,15 @@ class Trials:
         asked = [(one, family) for one in pack.canvas for family in (KOLORS, SDXL)]
         sent = ask_page(self.python, server, [canvas.as_request(one, bench.scene(family)) for one, family in asked])
         drawn = iter(bench.run_sent(answer) for answer in sent)
-        return [
-            Tried(one.node, verdict.outcome, results.readable(verdict.why))
-            for one in pack.canvas
-            for verdict in [bench.compare(Try(one.node, effect=KEEPS), KOLORS, next(drawn), SDXL, next(drawn))]
-        ]
+        return [compared(bench, one.node, next(drawn), next(drawn)) for one in pack.canvas]
+
+    def by_scripts(self, bench: Bench, server: Server, pack: Pack | None) -> list[Tried]:
+        """Tries programs that draw the plain image through the server."""
+        found = []
+        for script in pack.scripts if pack else ():
+            kolors, sdxl = (run_script(self.python, bench, script.written(family)) for family in (KOLORS, SDXL))
+            found.append(compared(bench, script.node, kolors, sdxl))
+        return found
 
     @contextlib.contextmanager
     def server(self, packs: list[Path]) -> Iterator[tuple[Server, Path]]:
@@ -193,6 +197,25 @@ def ask_page(python: Path, server: Server, requests: list[dict]) -> list[dict]:
     if done.returncode:
         return [{"error": results.readable(done.stderr.strip().splitlines()[-1])}] * len(requests)
     return json.loads(done.stdout)
+
+
+def compared(bench: Bench, node: str, kolors: Drawn, sdxl: Drawn) -> Tried:
+    """What came of what changes nothing."""
+    verdict = bench.compare(Try(node, effect=KEEPS), KOLORS, kolors, SDXL, sdxl)
+    return Tried(node, verdict.outcome, results.readable(verdict.why))
+
+
+def run_script(python: Path, bench: Bench, code: str) -> Drawn:
+    """What a program saves last."""
+    file = bench.base / "script.py"
+    file.write_text(code, encoding="utf-8")
+    (pack,) = (path for path in (bench.base / "custom_nodes").iterdir() if path.name != PACK_NAME)
+    command = [python, file, bench.server.url, pack]
+    done = subprocess.run(command, cwd=bench.base, capture_output=True, text=True)
+    if done.returncode:
+        return Drawn(error=done.stderr.strip().splitlines()[-1])
+    saved = sorted((bench.base / "output" / "neighbours").glob("*.latent"))
+    return read_file(saved[-1]) if saved else Drawn(error="no image, and no error")
 
 
 def failed_imports(server: Server, packs: list[Path]) -> dict[str, str]:

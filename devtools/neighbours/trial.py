@@ -107,9 +107,7 @@ class Bench:
         found = [*outputs.get("latents", []), *outputs.get("images", [])]
         if not found:
             return Drawn(error="no picture, and no error")
-        file = self.base / "output" / found[0]["subfolder"] / found[0]["filename"]
-        values, fault = (read_latent if file.suffix == ".latent" else read_png)(file.read_bytes())
-        return Drawn(error=fault) if fault else Drawn(hashlib.sha256(values).hexdigest(), file=str(file))
+        return read_file(self.base / "output" / found[0]["subfolder"] / found[0]["filename"])
 
     def judge(self, one: Try, kolors: Family, sdxl: Family | None) -> Verdict:
         """What comes of a try."""
@@ -149,6 +147,11 @@ def same(found: dict[str, dict[str, Drawn]], expected: dict[str, dict[str, Drawn
     return all(
         found[name][kind].digest == drawn.digest for name, kinds in expected.items() for kind, drawn in kinds.items()
     )
+
+
+def read_file(file: Path) -> Drawn:
+    values, fault = (read_latent if file.suffix == ".latent" else read_png)(file.read_bytes())
+    return Drawn(error=fault) if fault else Drawn(hashlib.sha256(values).hexdigest(), file=str(file))
 
 
 def plain_image(scene: Scene) -> Link:

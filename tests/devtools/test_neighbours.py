@@ -18,6 +18,7 @@ from comfyui_kolors.devtools.neighbours.tries.recipe import (
     DRAWS,
     KEEPS,
     OnCanvas,
+    Script,
     Try,
     file,
     given,
@@ -221,7 +222,7 @@ def test_the_tries_of_a_pack_have_names_of_their_own():
     for name, pack in PACKS.items():
         names = [one.name for one in pack.tries]
         assert len(set(names)) == len(names), name
-        assert bool(pack.en) == bool(pack.zh) and (names or pack.canvas or pack.en), name
+        assert bool(pack.en) == bool(pack.zh) and (names or pack.canvas or pack.scripts or pack.en), name
 
 
 def test_a_folder_without_a_pack_is_named(tmp_path):
@@ -253,6 +254,13 @@ def test_what_the_page_is_asked_for_is_the_plain_graph_and_a_script(scene):
     asked = canvas.as_request(OnCanvas("Anything", "x();"), scene)
     assert (asked["script"], asked["loader"]) == ("x();", "Load")
     assert {node["class_type"] for node in asked["prompt"].values()} >= {"Load", "KSampler", "SaveLatent"}
+
+
+def test_a_script_is_written_for_a_family():
+    families = Family("F", ("Load", {"name": "a'b"}, 0), ("Clip", {}, 0), *[("Load", {}, 0)] * 2, {})
+    code = Script("x", "draw({model}, {clip}, {settings}, {prompt}, {size})").written(families)
+    assert code.startswith("draw(Load(\"a'b\"), Clip(), 1, 4, 4.0, 'euler', 'normal', 'a red apple")
+    assert code.endswith("128, 128, 1)")
 
 
 def test_the_version_of_a_pack(tmp_path):

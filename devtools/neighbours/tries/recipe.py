@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..scene import Link, Scene
+from ..scene import PROMPT, SETTINGS, SIZE, Family, Link, Scene
 
 #: What a try does to the picture that is drawn without it.
 CHANGES, KEEPS, DRAWS = "changes", "keeps", "draws"
@@ -54,11 +54,31 @@ class OnCanvas:
 
 
 @dataclass(frozen=True)
+class Script:
+    """A program that draws the plain image through a server, and saves its LATENT: nothing changes.
+
+    code: Python, called with the server's address and the pack's folder; {model} and {clip} are a family's loaders as
+    calls, {settings} the sampler's inputs before the prompts, {size} those of the empty LATENT.
+    """
+
+    node: str
+    code: str
+
+    def written(self, family: Family) -> str:
+        calls = {
+            name: f"{kind}({', '.join(map(repr, inputs.values()))})"
+            for name, (kind, inputs, _) in (("model", family.model), ("clip", family.clip))
+        }
+        settings = ", ".join(repr(SETTINGS[name]) for name in ("seed", "steps", "cfg", "sampler_name", "scheduler"))
+        return self.code.format(**calls, settings=settings, prompt=repr(PROMPT), size=f"{SIZE}, {SIZE}, 1")
+
+
+@dataclass(frozen=True)
 class Pack:
     """What is tried of a pack, and what users should know, in each language; nothing where all works.
 
     beside: packs that some of its nodes need; they are there too, where they are given.
-    canvas: its nodes that the page alone knows.
+    canvas: its nodes that the page alone knows. scripts: programs that use it.
     """
 
     tries: tuple[Try, ...]
@@ -66,6 +86,7 @@ class Pack:
     zh: str = ""
     beside: tuple[str, ...] = ()
     canvas: tuple[OnCanvas, ...] = ()
+    scripts: tuple[Script, ...] = ()
 
 
 def node(name: str, effect: str = CHANGES, refusal: str = "", title: str = "", output: str = "", **inputs: Any) -> Try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..scene import PROMPT
-from .recipe import DRAWS, KEEPS, Inputs, Maker, OnCanvas, Pack, encoded, file, given, node, of, sampled, sized
+from .recipe import DRAWS, KEEPS, Inputs, Maker, OnCanvas, Pack, Script, encoded, file, given, node, of, sampled, sized
 
 MODEL_AND_CLIP: Inputs = {"model": given("MODEL"), "clip": given("CLIP")}
 OPTIONAL: Inputs = {"opt_model": given("MODEL"), "opt_clip": given("CLIP")}
@@ -36,7 +36,23 @@ EVERYWHERE = """
   source.connect(0, everywhere, 0);
 """
 
+COMFY_SCRIPT = """
+import sys
+
+sys.path.insert(0, sys.argv[2] + "/src")
+from comfy_script.runtime import Workflow, load
+
+load(sys.argv[1] + "/")
+from comfy_script.runtime.nodes import *
+
+with Workflow(wait=True):
+    positive, negative = (CLIPTextEncode(text, {clip}) for text in ({prompt}, ""))
+    latent = KSampler({model}, {settings}, positive, negative, EmptyLatentImage({size}), 1.0)
+    SaveLatent(latent, "neighbours/drawn")
+"""
+
 PACKS = {
+    "ComfyScript": Pack((), scripts=(Script("a script of its own", COMFY_SCRIPT),)),
     "cg-use-everywhere": Pack((), canvas=(OnCanvas("Anything Everywhere", EVERYWHERE),)),
     "rgthree-comfy": Pack(
         (
