@@ -19,8 +19,8 @@ PACKS = {
             node("ACN_AdvancedControlNetApplySingle_v2"),
             node(APPLY, title="ACN_ReferenceControlNet", **REFERENCE),
         ),
-        "Load Kolors' ControlNets with *Load Kolors ControlNet*, and apply them with its nodes. Its Reference ControlNet "
-        "knows SDXL by its exact class, and stops on a Kolors.",
+        "Load Kolors' ControlNets with *Load Kolors ControlNet*, and apply them with its nodes. Its Reference "
+        "ControlNet knows SDXL by its exact class, and stops on a Kolors.",
         "可图的 ControlNet 请用“加载可图 ControlNet”加载，再接它的节点。它的 Reference ControlNet 只认 SDXL 本身的类，"
         "遇到可图会报错。",
     ),
