@@ -44,8 +44,8 @@ def freeze(python: Path) -> None:
 
 
 def install(python: Path, pack: Path, progress: Progress) -> list[str]:
-    """Installs a pack's requirements; those that cannot be, beside what ComfyUI needs."""
-    required = requirement_lines(pack / "requirements.txt")
+    """Installs the requirements of a pack, and of parts of it; those that cannot be, beside what ComfyUI needs."""
+    required = requirement_lines(pack / "requirements.txt", *sorted(pack.glob("*/requirements.txt")))
     stamp, left_out = stamps(python) / f"pack-{pack.name}", stamps(python) / f"pack-{pack.name}.json"
     work = partial(install_lines, python=python, lines=required, left_out=left_out)
     progress.once(f"Packages of {pack.name}", stamp, digest(required), work)
