@@ -171,8 +171,11 @@ def has(owner: str, name: str) -> bool:
 def is_field(place: object, name: str) -> bool:
     """Whether the objects of a class get this attribute when they are made, other than by torch."""
     field = re.compile(rf"\b(self|{getattr(place, '__name__', '')})\.{name}\b[^=\n]*=[^=]")
-    classes = [c for c in getattr(place, "__mro__", ()) if c is not object and field.search(inspect.getsource(c))]
+    classes = [c for c in getattr(place, "__mro__", ()) if c is not object and field.search(source(c))]
     return bool(classes) and HOST_MODULES.match(top(classes[-1].__module__)) is not None
+
+
+source = functools.cache(inspect.getsource)  # which parses the whole file of a class each time
 
 
 def is_there(symbol: str) -> bool:
