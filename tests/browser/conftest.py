@@ -48,6 +48,7 @@ def base(tmp_path_factory) -> Path:
     for folder in ("custom_nodes", "input"):
         (base / folder).mkdir()
     link_pack(base / "custom_nodes" / "comfyui-kolors", ROOT)
+    shutil.copy(Path(__file__).with_name("remembering_towers.py"), base / "custom_nodes")
     shutil.copy(host / "input" / "example.png", base / "input")
     tiny_models.write(base)
     return base
