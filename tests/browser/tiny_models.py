@@ -29,6 +29,8 @@ import numpy
 
 
 class FaceAnalysis:
+    models = {"recognition": None}
+
     def __init__(self, name, root, providers):
         pass
 
