@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from functools import partial
 
 import _memory
@@ -40,6 +41,9 @@ GIGABYTE = Sizes(hidden=2048, head_dim=128, groups=2, layers=9, ffn=6848)
 PIECES = {MID: 65024 - 9, RELEASED: 4096, GIGABYTE: 8192 - 9, TINY: 4096}
 TOKENS = (0, 5, 20, 77, 254)  # of text; two more stand before it, so the last fills the 256 rows
 STORAGES = ("fp32", "fp16", "bf16", "fp8_e4m3fn", "int8", "int4")
+#: Files and the storages that they are loaded into.
+LOADED = [*(("fp16", storage) for storage in STORAGES), *((name, "default") for name in BITS)]
+QUICK = [("fp16", "int4"), ("int8", "default")]  # each takes a process, whose imports are most of its time
 
 
 def prompt(tokens: int) -> list[int]:
@@ -113,11 +117,10 @@ def write_files(folder: _sides.Path, sizes: Sizes) -> dict[str, _sides.Path]:
     return files
 
 
-def measure_loading(sizes: Sizes) -> dict[str, dict[str, float]]:
+def measure_loading(sizes: Sizes, cases: Sequence[tuple[str, str]] = LOADED) -> dict[str, dict[str, float]]:
     """Loading an fp16 file into each storage, and files that are packed already, each on its own."""
     with _sides.tempfile.TemporaryDirectory() as folder:
         files = write_files(_sides.Path(folder), sizes)
-        cases = [("fp16", storage) for storage in STORAGES] + [(name, "default") for name in BITS]
         return {
             f"{file} file as {storage}": run_alone(__file__, "--load", files[file], storage) for file, storage in cases
         }
@@ -240,7 +243,7 @@ def main(arguments: list[str] | None = None) -> None:
     print_speed(speed, names)
     errors = measure_errors(mid)
     print_errors(errors)
-    loading = measure_loading(large)
+    loading = measure_loading(large, QUICK if args.quick else LOADED)
     print_loading(loading)
     report = {what: {"cases": names[what], "floor": floor} | costs for what, (costs, floor) in speed.items()}
     save("text_encoder", {"speed": report, "errors": errors, "loading": loading}, args.results)
