@@ -308,7 +308,7 @@ def test_strength_zero_is_bit_equal_to_none(host, model, files, plain):
     assert torch.equal(sample(host, host.lora.apply_lora(model, None, files["diffusers"][0], 0.0, 0.0)[0]), plain)
 
 
-def test_the_model_is_as_before_fifty_times(host, model, files):
+def test_the_model_is_as_before_fifty_times(short_collections, host, model, files):
     """With and without the LoRA in turn; the resident memory stays where it is after the first ten."""
     process, sizes = psutil.Process(), []
     first = [sample(host, model, steps=1), None]
