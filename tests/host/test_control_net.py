@@ -105,6 +105,7 @@ def control(network, strength=1.0, start=0.0, end=1.0, seed=1):
 SETTINGS = [(1.0, 0.0, 1.0), (0.7, 0.0, 1.0), (1.0, 0.0, 0.9), (0.7, 0.3, 0.9)]
 
 
+@pytest.mark.beyond_loading
 @pytest.mark.parametrize("cfg", [5.0, 1.0])
 @pytest.mark.parametrize(("strength", "start", "end"), SETTINGS)
 def test_latents_equal_the_reference(host, unet, networks, model, canny, plain, strength, start, end, cfg):
@@ -346,6 +347,7 @@ def test_without_strength_or_range_it_is_bit_equal_to_none(host, model, canny, p
         assert torch.equal(sample(host, model, controlled((canny, hint()), **settings)), plain)
 
 
+@pytest.mark.beyond_loading
 def test_the_model_is_as_before_fifty_times(short_collections, host, model, canny):
     """With and without the ControlNet in turn; the resident memory stays where it is after the first ten."""
     process, sizes = psutil.Process(), []

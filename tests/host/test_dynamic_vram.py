@@ -37,7 +37,7 @@ def test_layers_have_no_tensors_until_they_are_loaded(monkeypatch):
 
 @pytest.mark.skipif(bool(os.environ.get("KOLORS_DYNAMIC_VRAM")), reason="all tests run so now")
 def test_all_that_loads_a_model_passes_under_dynamic_vram():
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "not fifty"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not beyond_loading"]
     command += [str(TESTS / f"test_{name}.py") for name in LOADING]
     done = subprocess.run(
         command, cwd=TESTS.parent.parent, env={**os.environ, "KOLORS_DYNAMIC_VRAM": "1"}, capture_output=True, text=True

@@ -88,6 +88,7 @@ def test_the_embedding_is_the_references(guidance, width):
     assert relative_error(found, expected) <= 1e-6
 
 
+@pytest.mark.beyond_loading
 @pytest.mark.parametrize("guidance", [1.0, 4.0, 8.5])
 @pytest.mark.parametrize(("preset", "steps"), [("lcm", 4), ("lcm", 8), ("euler", 4), ("dpmpp_2m", 4)])
 def test_cfg_is_the_guidance_in_one_call_a_step(sampling, guided, guided_unet, calls, guidance, preset, steps):
@@ -97,6 +98,7 @@ def test_cfg_is_the_guidance_in_one_call_a_step(sampling, guided, guided_unet, c
     assert relative_error(found, expected) <= TOLERANCE
 
 
+@pytest.mark.beyond_loading
 @pytest.mark.parametrize("guidance", [1.0, 4.0, 8.5])
 @pytest.mark.parametrize("preset", ["lcm", "euler"])
 def test_image_to_image(sampling, guided, guided_unet, guidance, preset):

@@ -78,6 +78,7 @@ def equal(prompt: ImagePrompt, other: ImagePrompt) -> bool:
 # --- against diffusers, through a file -------------------------------------------------------------------------------
 
 
+@pytest.mark.beyond_loading
 @pytest.mark.parametrize("seeds", [[1], [1, 2]], ids=["one image", "two images"])
 @pytest.mark.parametrize("negative", [None, 9])
 def test_diffusers_draws_the_same_of_a_saved_image_prompt(host, model, adapter, tower, pipe, tmp_path, seeds, negative):
@@ -92,6 +93,7 @@ def test_diffusers_draws_the_same_of_a_saved_image_prompt(host, model, adapter, 
     assert torch.equal(found, draw(host, model, adapter, prompt))
 
 
+@pytest.mark.beyond_loading
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("name", ["image_embeds.ipadpt", "image_embeds.safetensors"])
 def test_what_diffusers_saves_is_drawn_as_diffusers_does(host, model, adapter, pipe, tmp_path, count, name):
@@ -143,6 +145,7 @@ OPTIONS = [
 ]
 
 
+@pytest.mark.beyond_loading
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda options: " ".join(options) or "default")
 @pytest.mark.parametrize("images", [1, 3])
 @pytest.mark.parametrize("negatives", [0, 1, 2])
@@ -208,14 +211,21 @@ def test_states_that_become_no_numbers_are_named(host, model, adapter, prompts):
 # --- combined --------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def drawn(host, model, adapter, prompts):
+    """Final latents with each of the prompts."""
+    return [draw(host, model, adapter, prompt) for prompt in prompts]
+
+
+@pytest.mark.beyond_loading
 @pytest.mark.parametrize("method", ["concat", *MIXED])
-def test_the_weights_1_and_0_give_the_first_alone(host, model, adapter, prompts, method):
+def test_the_weights_1_and_0_give_the_first_alone(host, model, adapter, prompts, drawn, method):
     """Also where the numbers of images and negatives differ: what has no weight is left out altogether."""
     one, other, three = prompts
-    for first, second in ((one, other), (one, three), (three, one)):
+    for first, second, expected in ((one, other, drawn[0]), (one, three, drawn[0]), (three, one, drawn[2])):
         combined = host.image_prompt.combine(first, second, method, 1.0, 0.0)
         assert equal(combined, first)
-        assert torch.equal(draw(host, model, adapter, combined), draw(host, model, adapter, first))
+        assert torch.equal(draw(host, model, adapter, combined), expected)
     if method != "difference":
         assert equal(host.image_prompt.combine(other, one, method, 0.0, 1.0), one)
 

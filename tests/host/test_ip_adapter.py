@@ -117,6 +117,7 @@ def test_image_tokens_equal_the_reference(host, adapter, tower, pipe, width, hei
         assert relative_error(tokens, project(states)) <= TOLERANCE
 
 
+@pytest.mark.beyond_loading
 @pytest.mark.parametrize("scale", [1.0, 0.5])
 @pytest.mark.parametrize("cfg", [5.0, 1.0])
 def test_latents_equal_the_reference(host, model, adapter, tokens, pipe, plain, scale, cfg):
@@ -169,6 +170,7 @@ def test_a_mask_equals_the_reference(host, model, adapter, tokens, pipe):
     assert relative_error(found, theirs(pipe, 1.0, ip_adapter_image=image)) > 10 * LATENT_TOLERANCE
 
 
+@pytest.mark.beyond_loading
 @pytest.mark.parametrize(
     ("weight_type", "blocks"),
     [

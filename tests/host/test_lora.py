@@ -114,6 +114,7 @@ def drawn(host, model, files):
     }
 
 
+@pytest.mark.beyond_loading
 @pytest.mark.parametrize("strength", [1.0, 0.8])
 @pytest.mark.parametrize("style", STYLES)
 def test_every_style_equals_the_reference(host, model, files, pairs, expected, drawn, plain, style, strength):
@@ -149,6 +150,7 @@ def test_the_stock_node_gives_the_same_bits(host, model, files, style):
     assert torch.equal(*(sample(host, patched, steps=2) for patched in (found, expected)))
 
 
+@pytest.mark.beyond_loading
 @pytest.mark.parametrize("style", STYLES)
 def test_a_converted_file_loads_in_the_stock_node(host, model, files, drawn, tmp_path, style):
     converted = host.lora.apply_lora(model, None, files[style][0], 1.0, 0.0)[2]
@@ -308,6 +310,7 @@ def test_strength_zero_is_bit_equal_to_none(host, model, files, plain):
     assert torch.equal(sample(host, host.lora.apply_lora(model, None, files["diffusers"][0], 0.0, 0.0)[0]), plain)
 
 
+@pytest.mark.beyond_loading
 def test_the_model_is_as_before_fifty_times(short_collections, host, model, files):
     """With and without the LoRA in turn; the resident memory stays where it is after the first ten."""
     process, sizes = psutil.Process(), []
