@@ -291,9 +291,10 @@ class Canvas:
         """By a double click on the empty canvas; again where a busy page took it for two clicks, or for a third one."""
         for _ in range(5):
             self.page.mouse.dblclick(x, y)
-            self.page.wait_for_timeout(1_000)
-            if self.search_field().is_visible():
-                return
+            for _ in range(10):
+                self.page.wait_for_timeout(100)
+                if self.search_field().is_visible():
+                    return
         raise AssertionError("a double click opens no search")
 
     def search_field(self) -> Locator:
@@ -301,15 +302,19 @@ class Canvas:
 
     def search(self, text: str) -> list[str]:
         """Titles that the node search lists for a text, best first."""
-        self.page.wait_for_timeout(500)
-        before = last = self.found()
+        before = self.still_list()
         self.search_field().fill(text)
-        for _ in range(8):  # the list follows a pause in typing, on a busy page a longer one
-            self.page.wait_for_timeout(700)
+        return self.still_list(other_than=before)
+
+    def still_list(self, other_than: list[str] | None = None) -> list[str]:
+        """The list of the search once it changes no more; it follows a pause in typing, on a busy page a longer one."""
+        last = None
+        for _ in range(25):
             found = self.found()
-            if found == last != before:
+            if found == last != other_than:
                 break
             last = found
+            self.page.wait_for_timeout(250)
         return last
 
     def found(self) -> list[str]:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy
@@ -106,7 +107,7 @@ def test_the_templates_are_laid_out_by_rule(canvas, vue, front_end, language):
     if canvas.is_experiment():
         pytest.skip(EXPERIMENT)
     found = {}
-    with canvas.all_in_view():
+    with nullcontext() if front_end else canvas.all_in_view():  # the newest one draws what is outside as well
         for name, template in templates_for(HOST):
             canvas.load(template)
             found[name] = canvas.layout_faults(gap=GAP if front_end and host_version(HOST) in versions(template) else 0)
