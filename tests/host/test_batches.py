@@ -24,6 +24,13 @@ def draw(sampling, model, preset, latent, steps=4, denoise=1.0):
     return ours(sampling, model, preset, steps, shape=shape, image=image, denoise=denoise, **inputs)
 
 
+def without_unet(model):
+    """A clone that is quick: for what depends on the noise alone, each latent's prediction is made of itself."""
+    quick = model.clone()
+    quick.set_model_unet_function_wrapper(lambda apply_model, call: call["input"].tanh())
+    return quick
+
+
 def near(found, expected) -> bool:
     return found.shape == expected.shape and relative_error(found, expected) <= EXACT
 
@@ -37,6 +44,8 @@ def pictures(count: int, cells=(8, 8)) -> torch.Tensor:
 @pytest.mark.parametrize("denoise", [1.0, 0.6])
 def test_parts_of_a_batch_give_the_pictures_of_the_batch(sampling, model, preset, cells, denoise):
     batch = {"samples": pictures(3, cells) if denoise < 1 else torch.zeros(3, 4, *cells)}
+    if cells != (8, 8):
+        model = without_unet(model)
     whole = draw(sampling, model, preset, batch, 5, denoise)
     assert len({picture.numpy().tobytes() for picture in whole}) == 3
     take = node("LatentFromBatch")
