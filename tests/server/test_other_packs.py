@@ -48,7 +48,8 @@ class Face(dict):
 
 class FaceAnalysis:
     def __init__(self, name, root, providers):
-        self.det_model = SimpleNamespace(input_size=None)
+        self.det_model = SimpleNamespace(input_size=None, input_shape=[1, 3, "?", "?"])
+        self.models = {"detection": self.det_model, "recognition": None}
 
     def prepare(self, ctx_id, det_size):
         pass
