@@ -30,8 +30,6 @@ READERS = {
     "Kolors-saved-image-prompt": "Kolors-average-of-images-saved",
     "Kolors-without-the-text-encoder": "Kolors-prompt-saved-to-a-file",
 }
-#: Whether the newest front end draws each template in LiteGraph too, which is else left to ComfyUI's own for the time.
-EVERY_VIEW = bool(os.environ.get("KOLORS_EVERY_VIEW"))
 SHIFT = """(pixels) => {
   const node = app.graph._nodes.find((node) => node.type === "SaveImage");
   node.pos = [node.pos[0] - pixels, node.pos[1]];
@@ -58,8 +56,6 @@ def test_a_template_opens_and_draws(canvas, vue, front_end, name):
     template = read(name)
     if needs_newer(template, HOST):
         pytest.skip("its note asks for a newer ComfyUI")
-    if front_end and not vue and not EVERY_VIEW:
-        pytest.skip("drawn in LiteGraph by ComfyUI's own front end: set KOLORS_EVERY_VIEW=1 for both")
     canvas.use(vue=vue)
     if canvas.is_experiment():
         pytest.skip(EXPERIMENT)
