@@ -37,8 +37,9 @@ PACKS = {
     ),
     "ComfyUI_InstantID": Pack(
         (node("ApplyInstantID", **INSTANT_ID), node("InstantIDAttentionPatch", output="MODEL", **INSTANT_ID)),
-        "It patches a Kolors without a word, but its weights are for SDXL alone: take *Apply Kolors FaceID* for faces.",
-        "它不加提示就会作用于可图，但权重只有 SDXL 版：人脸请用“应用可图 FaceID”。",
+        "Its patch of the attention works on a Kolors without a word, but its weights are for SDXL alone: take *Apply "
+        "Kolors FaceID* for faces.",
+        "它的注意力补丁不加提示就会作用于可图，但权重只有 SDXL 版：人脸请用“应用可图 FaceID”。",
     ),
     "PuLID_ComfyUI": Pack(
         (),
@@ -47,9 +48,9 @@ PACKS = {
     ),
     "ComfyUI-layerdiffuse": Pack(
         (node("LayeredDiffusionApply", config="SDXL, Attention Injection"),),
-        "It patches a Kolors without a word, since the layers have SDXL's names, but its weights are for SDXL: do not "
-        "expect transparent images.",
-        "可图的层与 SDXL 同名，它不加提示就会套用，但权重是为 SDXL 训练的：得不到透明图层。",
+        "On today's ComfyUI its patch has no effect, with any model. Its weights are for SDXL: do not expect "
+        "transparent images of a Kolors.",
+        "在如今的 ComfyUI 上，它的补丁对任何模型都不起作用。权重是为 SDXL 训练的，可图得不到透明图层。",
     ),
     "ComfyUI-BrushNet": Pack(
         (node("RAUNet"),),
