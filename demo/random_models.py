@@ -270,6 +270,20 @@ def random_vae(seed: int = 0) -> dict[str, Tensor]:
     return state_dict
 
 
+def random_kl_vae(seed: int = 0) -> dict[str, Tensor]:
+    """SDXL's autoencoder in its size, by which ComfyUI knows it, fp16, 84 million weights."""
+    from diffusers import AutoencoderKL
+
+    torch.manual_seed(seed)
+    vae = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(128, 256, 512, 512),
+        layers_per_block=2,
+    )
+    return vae.half().state_dict()
+
+
 def taesd_names(autoencoder: dict[str, Tensor], scale: float = 1.0) -> dict[str, Tensor]:
     """diffusers' AutoencoderTiny under the names that the stock VAE loader reads, which divides latents by `scale`."""
     state_dict = {"vae_scale": torch.tensor(scale), "vae_shift": torch.tensor(0.0)}

@@ -37,19 +37,10 @@ class Parts:
 
 
 def make_parts() -> Parts:
-    from diffusers import AutoencoderKL
-
-    torch.manual_seed(0)
-    vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(128, 256, 512, 512),
-        layers_per_block=2,
-    )
     tokenizer = random_models.random_tokenizer()
     encoder = random_models.random_chatglm3(TINY, PIECES)
     unet = random_models.random_unet(TINY).state_dict()
-    return Parts(unet, encoder, {key: tensor.half() for key, tensor in vae.state_dict().items()}, tokenizer)
+    return Parts(unet, encoder, random_models.random_kl_vae(), tokenizer)
 
 
 @dataclass

@@ -43,7 +43,7 @@ def makers() -> dict[str, Callable[[], dict[str, Tensor]]]:
         f"diffusion_models/{names.WIDE_UNET}": weights.wide_unet,
         f"text_encoders/{names.WIDE_ENCODER}": weights.wide_encoder,
         f"vae/{names.VAE}": random_models.random_vae,
-        f"vae/{names.KL_VAE}": weights.kl_vae,
+        f"vae/{names.KL_VAE}": random_models.random_kl_vae,
         f"upscale_models/{names.UPSCALER}": weights.random_upscaler,
         f"ipadapter/{names.IP_ADAPTER}": partial(
             weights.ip_adapter, weights.WIDE, image_width=1024, width=2048, heads=12

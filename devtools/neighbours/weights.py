@@ -102,20 +102,6 @@ def wide_unet() -> dict[str, Tensor]:
     return {names.get(key, key): tensor for key, tensor in unet.items()}
 
 
-def kl_vae() -> dict[str, Tensor]:
-    """SDXL's autoencoder in its size, which ComfyUI knows it by, for packs that take a VAE apart."""
-    from diffusers import AutoencoderKL
-
-    torch.manual_seed(0)
-    vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(128, 256, 512, 512),
-        layers_per_block=2,
-    )
-    return halve(vae.state_dict())
-
-
 def wide_encoder() -> dict[str, Tensor]:
     import sentencepiece
 
