@@ -26,7 +26,7 @@ from . import model_names as names
 from .environment import get_environment, install
 from .families import KOLORS, MINIATURE, SDXL
 from .record import TOGETHER, Neighbour, Tried, load, store, version_of
-from .trial import Bench, Drawn, read_file, same
+from .trial import Bench, Drawn, Plain, read_file, same
 from .tries import PACKS
 from .tries.recipe import KEEPS, Pack, Try
 
@@ -82,7 +82,7 @@ class Trials:
         self.python, self.host, self.progress, self.again = python, host, progress, again
         self.paths = {pack.name.lower(): pack for pack in packs}
         self.version, self.commit = host_version(host), results.commit(places.ROOT)
-        self.reference: dict[str, dict[str, Drawn]] = {}
+        self.reference: Plain = {}
 
     def result(self, pack: Path, left_out: list[str]) -> Neighbour:
         """What came of a pack, of an earlier run where there is one."""
@@ -92,21 +92,22 @@ class Trials:
                 step.outcome = f"{kept.summary()} (kept from {kept.date}, commit {kept.commit})"
             return kept
         result = self.neighbour(pack.name, version_of(pack), left_out)
+        alone = self.alone()
         with self.server([pack, *self.beside(pack)]) as (server, base):
             faults = failed_imports(server, [pack])
             result = replace(result, fault=faults.get(pack.name, ""))
             if not result.fault:
-                result = self.tried(result, server, base)
+                result = self.tried(result, server, base, alone)
         store(file, result)
         return result
 
     def together(self, packs: list[Path]) -> Neighbour:
         """Whether Kolors and SDXL draw the same among all packs that load."""
         result = self.neighbour(TOGETHER, str(len(packs)), [])
+        alone = self.alone()
         with self.server(packs) as (server, base), self.progress.step(TOGETHER) as step:
             faults = failed_imports(server, packs)
             bench = Bench(server, base, [KOLORS, SDXL])
-            alone = self.alone()
             result = replace(
                 result, same_bits=same(bench.plain, alone), fault="; ".join(f"{k}: {v}" for k, v in faults.items())
             )
@@ -121,8 +122,8 @@ class Trials:
     def neighbour(self, name: str, version: str, left_out: list[str]) -> Neighbour:
         return Neighbour(name, version, self.version, results.today(), self.commit, left_out=left_out)
 
-    def alone(self) -> dict[str, dict[str, Drawn]]:
-        """What Kolors and SDXL draw where no other pack is."""
+    def alone(self) -> Plain:
+        """What Kolors and SDXL draw where no other pack is. No other server may run, since they share a folder."""
         if not self.reference:
             with self.server([]) as (server, base):
                 self.reference = Bench(server, base, [KOLORS, SDXL]).plain
@@ -131,8 +132,7 @@ class Trials:
                 raise SetupError(f"ComfyUI {self.version} draws nothing by itself: {faults[0]}")
         return self.reference
 
-    def tried(self, result: Neighbour, server: Server, base: Path) -> Neighbour:
-        alone = self.alone()
+    def tried(self, result: Neighbour, server: Server, base: Path, alone: Plain) -> Neighbour:
         bench = Bench(server, base, [KOLORS, SDXL])
         tries: list[Tried] = []
         pack = PACKS.get(result.key)

@@ -37,6 +37,10 @@ class Drawn:
     file: str = ""
 
 
+#: The plain images of each family, as LATENT and as IMAGE.
+Plain = dict[str, dict[str, Drawn]]
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What came of a try, and why, where that is no picture."""
@@ -51,7 +55,7 @@ class Bench:
     def __init__(self, server: Server, base: Path, families: list[Family]):
         self.server, self.base = server, base
         self.declared: dict[str, Any] = json.loads(request(f"{server.url}/object_info", timeout=120))
-        self.plain: dict[str, dict[str, Drawn]] = {}
+        self.plain: Plain = {}
         for family in families:
             self.plain[family.name] = {
                 "LATENT": self.draw(family, Scene.sample),
@@ -142,7 +146,7 @@ class Bench:
         return ""
 
 
-def same(found: dict[str, dict[str, Drawn]], expected: dict[str, dict[str, Drawn]]) -> bool:
+def same(found: Plain, expected: Plain) -> bool:
     """Whether two servers drew the same plain pictures."""
     return all(
         found[name][kind].digest == drawn.digest for name, kinds in expected.items() for kind, drawn in kinds.items()
