@@ -52,7 +52,7 @@ PACKS = {
     ),
     "ComfyUI-Inspire-Pack": Pack(
         (
-            node("KSampler //Inspire", KEEPS),
+            node("KSampler //Inspire", KEEPS, noise_mode="CPU"),
             node("KSampler //Inspire", title="variation", variation_strength=0.3),
             node("KSamplerAdvanced //Inspire", DRAWS),
             node("KSamplerProgress //Inspire", DRAWS),
@@ -72,6 +72,10 @@ PACKS = {
             ),
             node("LoadDiffusionModelShared //Inspire", KEEPS, model_name=file("unet"), key_opt=file("unet")),
         ),
-        beside=("ComfyUI-Impact-Pack",),
+        "*Wildcard Encode (Inspire)* encodes with ADV_CLIP_emb, which asks for CLIP-L, and an error says so: take "
+        "Impact Pack's *ImpactWildcardEncode*.",
+        "*Wildcard Encode (Inspire)* 用 ADV_CLIP_emb 编码，后者点名要 CLIP-L，会报错说明：请用 Impact Pack 的 "
+        "*ImpactWildcardEncode*。",
+        beside=("ComfyUI-Impact-Pack", "ComfyUI_ADV_CLIP_emb"),
     ),
 }
