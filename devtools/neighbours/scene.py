@@ -171,7 +171,7 @@ class Scene(dict[str, dict[str, Any]]):
             return self.sample_parts(parts)
         drawn = [kind for kind in DRAWERS if kind in outputs]
         if not drawn:
-            raise ValueError(f"no picture is drawn with {', '.join(outputs)}")
+            raise ValueError(f"no image is drawn with {', '.join(outputs)}")
         return self.draw_output((key, outputs.index(drawn[0])))
 
     def sample_parts(self, parts: dict[str, Link]) -> Link:

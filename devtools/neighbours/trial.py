@@ -110,7 +110,7 @@ class Bench:
         outputs = entry["outputs"].get(saver, {})
         found = [*outputs.get("latents", []), *outputs.get("images", [])]
         if not found:
-            return Drawn(error="no picture, and no error")
+            return Drawn(error="no image, and no error")
         return read_file(self.base / "output" / found[0]["subfolder"] / found[0]["filename"])
 
     def judge(self, one: Try, kolors: Family, sdxl: Family | None) -> Verdict:
@@ -142,7 +142,7 @@ class Bench:
         if one.effect == CHANGES and same:
             return "it has no effect"
         if one.effect == KEEPS and not same:
-            return "it changes the picture"
+            return "it changes the image"
         return ""
 
 
@@ -200,7 +200,7 @@ def read_png(content: bytes) -> tuple[bytes, str]:
         above = unfilter(filtered[start], filtered[start + 1 : start + 1 + size], above, channels)
         rows += above
     colours = {bytes(rows[i : i + channels]) for i in range(0, len(rows), channels)}
-    return bytes(rows), "a picture of one colour" if len(colours) == 1 else ""
+    return bytes(rows), "an image of one colour" if len(colours) == 1 else ""
 
 
 def unfilter(method: int, row: bytes, above: bytes, channels: int) -> bytes:

@@ -107,7 +107,7 @@ def test_inputs_are_made_of_other_nodes(scene):
 def test_an_unknown_node_and_a_result_without_picture_are_named(scene):
     with pytest.raises(NoSuchNode, match="Nowhere"):
         scene.add("Nowhere")
-    with pytest.raises(ValueError, match="no picture is drawn with NUMBER"):
+    with pytest.raises(ValueError, match="no image is drawn with NUMBER"):
         node("Text", text="x").draw(scene)
 
 
@@ -203,7 +203,7 @@ def test_each_filter_of_a_png(method):
 def test_a_picture_of_one_colour_is_a_fault():
     file = io.BytesIO()
     Image.new("RGB", (4, 4), (9, 8, 7)).save(file, "PNG")
-    assert trial.read_png(file.getvalue())[1] == "a picture of one colour"
+    assert trial.read_png(file.getvalue())[1] == "an image of one colour"
 
 
 def test_comfyuis_words_for_a_wrong_graph_are_kept():

@@ -64,8 +64,6 @@ PACKS = {
             node("SDXL Power Prompt - Positive (rgthree)", **OPTIONAL, prompt_g=PROMPT, prompt_l=PROMPT),
             sized("SDXL Empty Latent Image (rgthree)", "dimensions"),
         ),
-        "*SDXL Power Prompt* writes for CLIP-L and CLIP-G, and an error says so: use *Power Prompt*.",
-        "*SDXL Power Prompt* 面向 CLIP-L 和 CLIP-G，会报错说明：请用 *Power Prompt*。",
         canvas=(OnCanvas("Reroute (rgthree)", REROUTED),),
     ),
     "efficiency-nodes-comfyui": Pack(
