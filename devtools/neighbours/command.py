@@ -14,11 +14,12 @@ from pathlib import Path
 
 from .. import places, results
 from ..chromium import get_chromium
+from ..environment import get_given_python
 from ..folders import link_pack
 from ..host import get_host, host_version
 from ..places import PACK_NAME, Setup
 from ..prepare import setting_up
-from ..process import run_logged
+from ..process import has_ended, run_logged
 from ..progress import Progress, SetupError, Step
 from ..server import Server, free_port, running_server
 from . import canvas, page
@@ -46,7 +47,10 @@ def run_neighbours(args: argparse.Namespace) -> int:
     with setting_up():
         progress = Progress(11 + 2 * len(packs))
         host = get_host(args.comfyui, progress)
-        python = Path(args.python) if args.python else get_environment(host, progress)
+        if args.python:
+            python = get_given_python(args.python, progress, "torch, diffusers, gguf, onnx")
+        else:
+            python = get_environment(host, progress)
         left_out = {pack: [] if args.python else install(python, pack, progress) for pack in packs}
         with progress.step("Small models") as step:
             write_models(step, python, host)
@@ -85,7 +89,7 @@ class Trials:
         self.reference: Plain = {}
 
     def result(self, pack: Path, left_out: list[str]) -> Neighbour:
-        """What came of a pack, of an earlier run where there is one."""
+        """What came of a pack, of an earlier run where there is one. A server that ends is the pack's fault."""
         file = FOLDER / self.version / f"{pack.name}.json"
         if not self.again and (kept := load(file)):
             with self.progress.step(pack.name) as step:
@@ -93,11 +97,14 @@ class Trials:
             return kept
         result = self.neighbour(pack.name, version_of(pack), left_out)
         alone = self.alone()
-        with self.server([pack, *self.beside(pack)]) as (server, base):
-            faults = failed_imports(server, [pack])
-            result = replace(result, fault=faults.get(pack.name, ""))
-            if not result.fault:
-                result = self.tried(result, server, base, alone)
+        try:
+            with self.server([pack, *self.beside(pack)]) as (server, base):
+                faults = failed_imports(server, [pack])
+                result = replace(result, fault=faults.get(pack.name, ""))
+                if not result.fault:
+                    result = self.tried(result, server, base, alone)
+        except SetupError as error:
+            result = replace(result, fault=results.readable(str(error)))
         store(file, result)
         return result
 
@@ -141,6 +148,8 @@ class Trials:
                 step.tick(one.name)
                 verdict = bench.judge(one, KOLORS, SDXL)
                 tries.append(Tried(one.name, verdict.outcome, results.readable(verdict.why)))
+                if has_ended(server.process, 0):
+                    raise server.ended(f"trying {one.name}")
                 keep_picture(bench, one, FOLDER / "pictures" / result.pack)
             tries += self.on_canvas(bench, server, pack) + self.by_scripts(bench, server, pack)
             bits = same(bench.plain, alone) and same(Bench(server, base, [KOLORS, SDXL]).plain, alone)
@@ -210,17 +219,19 @@ def run_script(python: Path, bench: Bench, code: str) -> Drawn:
     file = bench.base / "script.py"
     file.write_text(code, encoding="utf-8")
     (pack,) = (path for path in (bench.base / "custom_nodes").iterdir() if path.name != PACK_NAME)
+    folder = bench.base / "output" / "neighbours"
+    before = set(folder.glob("*.latent"))
     command = [python, file, bench.server.url, pack]
     done = subprocess.run(command, cwd=bench.base, capture_output=True, text=True)
     if done.returncode:
         return Drawn(error=done.stderr.strip().splitlines()[-1])
-    saved = sorted((bench.base / "output" / "neighbours").glob("*.latent"))
+    saved = sorted(set(folder.glob("*.latent")) - before)
     return read_file(saved[-1]) if saved else Drawn(error="no image, and no error")
 
 
 def failed_imports(server: Server, packs: list[Path]) -> dict[str, str]:
     """What ComfyUI says of the packs that it could not import, by their names."""
     log = server.log.read_text(encoding="utf-8", errors="replace")
-    found = re.findall(r"Cannot import (\S+) module for custom nodes: ?(.*)", log)
+    found = re.findall(r"Cannot import (.+?) module for custom nodes: ?(.*)", log)
     faults = {Path(path).name: message for path, message in found}
     return {pack.name: results.readable(faults[pack.name]) for pack in packs if pack.name in faults}

@@ -197,13 +197,8 @@ class Scene(dict[str, dict[str, Any]]):
 
     def save(self, link: Link) -> Link:
         """Writes a LATENT or an IMAGE; the node that does."""
-        kind = self.declared[self[link[0]]["class_type"]]["output"][link[1]]
-        name = {"filename_prefix": "neighbours/drawn"}
-        return (
-            self.add("SaveLatent", samples=link, **name)
-            if kind == "LATENT"
-            else self.add("SaveImage", images=link, **name)
-        )
+        kind, made = ("SaveLatent", "samples") if self.kind(link) == "LATENT" else ("SaveImage", "images")
+        return self.add(kind, **{made: link, "filename_prefix": "neighbours/drawn"})
 
 
 MAKERS = {

@@ -7,6 +7,7 @@ import struct
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.error import URLError
 
 import pytest
 from comfyui_kolors.devtools.neighbours import canvas, command, environment, page, record, trial
@@ -212,6 +213,42 @@ def test_comfyuis_words_for_a_wrong_graph_are_kept():
         trial.refusal({"error": {"message": "Invalid"}, "node_errors": errors})
         == "Invalid; Value not in list name: 'x'"
     )
+
+
+class Answers:
+    """A server that gives one answer after the other, an error as an error."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+
+    def __call__(self, url, body=None, timeout=0):
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return json.dumps(answer).encode()
+
+
+@pytest.mark.parametrize(("answers", "error"), [
+    ([URLError("refused")], "does not answer"),
+    ([{"prompt_id": "1"}, URLError("gone")], "does not answer"),
+    ([{"prompt_id": "1"}, {"1": {"status": {"messages": []}, "outputs": {}}}], "no image, and no error"),
+])  # fmt: skip
+def test_a_server_that_ends_or_draws_nothing_is_an_error_of_the_try(monkeypatch, answers, error):
+    monkeypatch.setattr(trial, "request", Answers(*answers))
+    bench = FakeBench(None, None)
+    bench.server = SimpleNamespace(url="http://x")
+    assert error in bench.run({}, "9").error
+
+
+def test_a_prompt_without_end_is_interrupted(monkeypatch):
+    asked = Answers({"prompt_id": "1"}, {}, None)
+    monkeypatch.setattr(trial, "request", asked)
+    clock = iter((0.0, 0.0, 1e9))
+    monkeypatch.setattr(trial.time, "monotonic", lambda: next(clock))
+    bench = FakeBench(None, None)
+    bench.server = SimpleNamespace(url="http://x")
+    assert "no end within" in bench.run({}, "9").error
+    assert not asked.answers
 
 
 # ---- packs ----------------------------------------------------------------------------------------------------------
