@@ -161,7 +161,7 @@ class KolorsUNet(TextProjection, UNetModel):
         return super().load_state_dict(fitting, strict, assign=True)
 
 
-KolorsUNet.__name__ = UNetModel.__name__  # by which Comfy-WaveSpeed's first-block cache knows the UNets that it can patch
+KolorsUNet.__name__ = "UNetModel"  # by which Comfy-WaveSpeed's first-block cache knows the UNets that it can patch
 
 
 def _project_states(projection, layer, inputs):
