@@ -9,5 +9,7 @@ families     which of them make a Kolors, and which an SDXL
 scene        a graph, in which every input that nobody gave gets what it has on the canvas
 tries        which nodes are tried, and how
 trial        runs a try, and says what came of it
+canvas       what the page makes of nodes that the server never sees, a script
+record       what came of a pack
 page         docs/neighbours.json and its page in two languages
 """

@@ -19,8 +19,8 @@ from ..server import request
 from .scene import Scene
 from .tries.recipe import OnCanvas
 
-#: A script gets the node that loads the model, the sampler, and the sampler's input for it.
 OPEN = "(prompt) => app.loadApiJson(prompt, 'neighbours')"
+#: A script gets the node that loads the model, the sampler, and the sampler's input for it.
 CHANGE = """async ([script, loader]) => {
   const source = app.graph._nodes.find((node) => node.type === loader);
   const target = app.graph._nodes.find((node) => node.type === "KSampler");

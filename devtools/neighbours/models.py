@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path += [str(ROOT / "demo"), str(ROOT / "tests")]
+sys.path.append(str(ROOT / "tests"))  # beside demo, which is there for the weights
 
 import expand_clip_vision  # noqa: E402
 import face_models  # noqa: E402

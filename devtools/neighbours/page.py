@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..hosts_page import cell, table
 from ..results import as_json, version
-from .record import Neighbour, Tried
+from .record import Neighbour, from_row
 from .trial import ELSEWHERE, FAILED, GOOD, REFUSED, SAME, WORKS
 from .tries import PACKS
 
@@ -94,8 +94,7 @@ def record(docs: Path, found: Iterable[Neighbour]) -> None:
     """Puts results into docs/neighbours.json, in place of older ones of a pack, and writes the pages anew."""
     file = docs / RECORD
     known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
-    rows = [Neighbour(**row | {"tries": [Tried(**one) for one in row["tries"]]}) for row in known]
-    merged = {row.key: row for row in [*rows, *found]}
+    merged = {row.key: row for row in [*map(from_row, known), *found]}
     ordered = sorted(merged.values(), key=lambda row: row.key)
     docs.mkdir(parents=True, exist_ok=True)
     file.write_text(as_json([asdict(row) for row in ordered]), encoding="utf-8")

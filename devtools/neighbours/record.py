@@ -7,7 +7,9 @@ import re
 import subprocess
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
+from ..results import as_json
 from .trial import GOOD
 
 TOGETHER = "all of them together"
@@ -67,10 +69,15 @@ def version_of(pack: Path) -> str:
 def load(file: Path) -> Neighbour | None:
     if not file.is_file():
         return None
-    found = json.loads(file.read_text(encoding="utf-8"))
-    return Neighbour(**found | {"tries": [Tried(**one) for one in found["tries"]]})
+    return from_row(json.loads(file.read_text(encoding="utf-8")))
+
+
+def from_row(row: dict[str, Any]) -> Neighbour:
+    """What `asdict` made of it."""
+    tries: dict[str, Any] = {"tries": [Tried(**one) for one in row["tries"]]}
+    return Neighbour(**row | tries)
 
 
 def store(file: Path, neighbour: Neighbour) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(asdict(neighbour), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    file.write_text(as_json(asdict(neighbour)), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Weights of small networks under the names that their files have. Imported by models.py, a script."""
+"""Weights of small networks under the names that their files have; for models.py, a script, and for the tests."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.append(str(ROOT / "demo"))
-
-import random_models  # noqa: E402
+if __package__:
+    from ...demo import random_models
+else:  # imported by the script
+    sys.path.append(str(Path(__file__).resolve().parents[2] / "demo"))
+    import random_models
 
 #: SDXL's blocks and ChatGLM3's width, but few channels.
 WIDE = random_models.Sizes(hidden=4096, head_dim=128, layers=1, ffn=64, depth=(2, 10), context=2048)

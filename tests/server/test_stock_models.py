@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy
 import pytest
@@ -11,6 +10,7 @@ import servers
 import torch
 from client import UNET, VAE, Graph, KolorsGraph, PromptError, distance
 from comfyui_kolors.devtools.folders import link_pack
+from comfyui_kolors.devtools.neighbours.weights import random_sdxl
 from safetensors.torch import save_file
 
 pytestmark = pytest.mark.host
@@ -26,45 +26,10 @@ def without(server, tmp_path_factory):
         (server.base / folder).mkdir(exist_ok=True)
         link_pack(base / folder, server.base / folder)
     file = server.base / "models" / "diffusion_models" / SDXL
-    write_sdxl(file)
+    save_file(random_sdxl(), file)
     with servers.running(base, servers.OTHER_PACKS) as client:
         yield client
     file.unlink()
-
-
-def write_sdxl(path: Path) -> None:
-    """An SDXL by what the host recognises one by, but with 320 channels in every level: 220 million random weights."""
-    import comfy.ops
-    from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
-
-    unet = UNetModel(
-        image_size=32,
-        in_channels=4,
-        out_channels=4,
-        model_channels=320,
-        channel_mult=[1, 1, 1],
-        num_res_blocks=[2, 2, 2],
-        num_head_channels=64,
-        use_spatial_transformer=True,
-        use_linear_in_transformer=True,
-        context_dim=2048,
-        transformer_depth=[0, 0, 2, 2, 10, 10],
-        transformer_depth_middle=10,
-        transformer_depth_output=[0, 0, 0, 2, 2, 2, 10, 10, 10],
-        num_classes="sequential",
-        adm_in_channels=2816,
-        legacy=False,
-        device="meta",
-        operations=comfy.ops.disable_weight_init,
-    )
-    generator = torch.Generator().manual_seed(0)
-
-    def weights(shape: torch.Size) -> torch.Tensor:
-        if len(shape) == 1:  # a norm, or a bias
-            return torch.ones(shape, dtype=torch.float16)
-        return (torch.randn(shape, generator=generator) / shape[1:].numel() ** 0.5).half()
-
-    save_file({key: weights(tensor.shape) for key, tensor in unet.state_dict().items()}, path)
 
 
 def draw(server) -> tuple[torch.Tensor, numpy.ndarray]:
