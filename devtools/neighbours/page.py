@@ -94,13 +94,19 @@ def record(docs: Path, found: Iterable[Neighbour]) -> None:
     """Puts results into docs/neighbours.json, in place of older ones of a pack, and writes the pages anew."""
     file = docs / RECORD
     known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
-    merged = {row.key: row for row in [*map(from_row, known), *found]}
+    merged = {row.key: row for row in map(from_row, known)}
+    merged |= {row.key: row for row in found if not says_less(row, merged.get(row.key))}
     ordered = sorted(merged.values(), key=lambda row: row.key)
     docs.mkdir(parents=True, exist_ok=True)
     file.write_text(as_json([asdict(row) for row in ordered]), encoding="utf-8")
     for language, name in PAGES.items():
         (docs / name).parent.mkdir(parents=True, exist_ok=True)
         (docs / name).write_text(as_page(ordered, language), encoding="utf-8")
+
+
+def says_less(row: Neighbour, known: Neighbour | None) -> bool:
+    """Whether a row of all packs together is of fewer than the one that is there, and finds nothing either."""
+    return known is not None and not row.is_pack and row.same_bits and int(row.version) < int(known.version)
 
 
 def as_page(rows: list[Neighbour], language: str) -> str:

@@ -351,6 +351,16 @@ def test_other_bits_are_not_hidden():
     assert page.WORDS["en"]["same_bits"] not in text
 
 
+@pytest.mark.parametrize(("version", "same_bits", "kept"), [
+    ("3", True, "36"), ("40", True, "40"), ("3", False, "3")
+])  # fmt: skip
+def test_fewer_packs_together_do_not_take_the_place_of_more(tmp_path, version, same_bits, kept):
+    page.record(tmp_path, [neighbour(record.TOGETHER, version="36", tries=[])])
+    page.record(tmp_path, [neighbour(record.TOGETHER, version=version, same_bits=same_bits, tries=[])])
+    (row,) = json.loads((tmp_path / "neighbours.json").read_text(encoding="utf-8"))
+    assert row["version"] == kept
+
+
 def test_rows_of_other_packs_stay(tmp_path):
     page.record(tmp_path, [neighbour(), neighbour("Other")])
     page.record(tmp_path, [neighbour(tries=[])])
