@@ -2,6 +2,7 @@
 
     nodes       thin: declare, check what only a node can know, call one function, return
     host        the only folder that imports ComfyUI
+    render      thousands of prompts, here or on Ray: `python -m kolors_core.render`; ComfyUI over HTTP, no torch
     models      which model files there are, where, whole or not: `python -m kolors_core.models`; no ComfyUI
     migrate     workflows of the older packs: `python -m kolors_core.migrate`; no ComfyUI, no torch
     files       what a file is and what is in it, under the names of the networks
@@ -18,6 +19,13 @@ FLOORS = {
     "pack": ("nodes", "host"),
     "nodes": ("host", "files.conditioning", "files.image_prompt", "networks.image_sizes"),
     "host": ("models", "migrate.table", "files", "networks", "sampling", "keys", "errors"),
+    "render": (
+        "models.folders",
+        "migrate.embedded",
+        "migrate.prompt.is_prompt",
+        "migrate.wrapped",
+        "errors",
+    ),
     "models": ("files", "networks", "keys", "errors"),
     "migrate": (),
     "files": (

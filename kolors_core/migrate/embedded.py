@@ -31,15 +31,15 @@ OTHERS = (
 )
 
 
-def read_graph(content: bytes) -> str | None:
-    """The JSON text of the graph in a PNG, WebP, JPEG or .latent file: its canvas, or else its prompt.
+def read_graph(content: bytes, keys: tuple[str, ...] = KEYS) -> str | None:
+    """The JSON text of the graph in a PNG, WebP, JPEG or .latent file: the first of `keys`, canvas or prompt.
 
     None where the file is none of these. Raises ValueError, which says what the file is, where it holds no graph.
     """
     for begins, kind, read in READERS:
         if begins(content):
             texts = dict(read(content))
-            found = next((texts[key] for key in KEYS if key in texts), None)
+            found = next((texts[key] for key in keys if key in texts), None)
             if found is None:
                 raise ValueError(f"is {kind} without a graph in it")
             return found

@@ -86,7 +86,7 @@ def test_imports_of_a_floor_and_of_those_below_it_are_allowed():
         assert not floor_faults(good, ROOT / place), place
 
 
-COMMANDS = [path for path in PACK if module_of(path).split(".")[0] in ("migrate", "models")]
+COMMANDS = [path for path in PACK if module_of(path).split(".")[0] in ("migrate", "models", "render")]
 #: What a room of a command takes where it is installed, or imports only when it is needed.
 OPTIONAL = {
     "models.check": {"psutil"},
@@ -94,6 +94,14 @@ OPTIONAL = {
     "models.download": {"certifi"},
     "models.folders": {"yaml"},
     "models.get": {"tqdm"},
+    "render.actors": {"pyarrow", "ray"},  # is imported on a cluster only
+    "render.client": {"aiohttp"},  # which ComfyUI's Python has
+    "render.cluster": {"pyarrow", "ray"},
+    "render.comfyui": {"psutil"},
+    "render.parquet": {"pyarrow"},  # is imported where it is installed
+    "render.progress": {"tqdm"},
+    "render.storage": {"fsspec", "pyarrow"},
+    "render.table": {"pyarrow"},
 }
 
 

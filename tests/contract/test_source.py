@@ -11,11 +11,16 @@ import re
 import pytest
 from house import HOST_MODULES, PACK, SEAM, called_name, imported_modules, name_of
 
-#: The only rooms that may know of the network, and by what: two fetch, and one answers through the host's own server.
+#: The only rooms that may know of the network or start a program, and by what: two fetch, one answers through the host's
+#: own server, and three are of a command that starts a ComfyUI and talks to it.
 NETWORK_ROOMS = {
     "kolors_core/models/addresses.py": re.compile(r"(urllib|http)$"),
     "kolors_core/models/download.py": re.compile(r"(urllib|http)$"),
     "kolors_core/host/routes.py": re.compile(r"aiohttp$"),
+    "kolors_core/render/client.py": re.compile(r"aiohttp$"),
+    "kolors_core/render/comfyui.py": re.compile(r"(subprocess|socket)$"),
+    "kolors_core/render/storage.py": re.compile(r"urllib$"),
+    "kolors_core/render/worker.py": re.compile(r"socket$"),
 }
 # Of what the host brings, what broke the earlier packs at its updates; and what an offline model has no use for.
 UNWANTED_MODULES = re.compile(

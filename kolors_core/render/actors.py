@@ -1,0 +1,143 @@
+"""What the pools of a cluster consist of: actors that each have a worker, and take chunks of jobs.
+
+A chunk is a table of one row: the jobs, and what an actor before this one made for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, cast
+
+import pyarrow
+
+from ..errors import KolorsError
+from .jobs import Job
+from .settings import Settings
+from .stages import CONDITIONING, LATENT, Cut, hash_output
+from .worker import Given, Made, Worker
+
+FATAL = "fatal"  # what an actor tells in the place of a line when nothing can go on
+Chunk = list[tuple[Job, Given]]
+SCHEMA = pyarrow.schema(
+    {
+        "jobs": pyarrow.list_(pyarrow.string()),
+        "outputs": pyarrow.list_(pyarrow.list_(pyarrow.string())),
+        "contents": pyarrow.list_(pyarrow.list_(pyarrow.large_binary())),
+    }
+)
+
+
+def pack(chunk: Iterable[tuple[Job, Given]]) -> pyarrow.Table:
+    jobs, outputs, contents = list[str](), list[list[str]](), list[list[bytes]]()
+    for job, given in chunk:
+        jobs.append(job.to_json())
+        outputs.append(list(given))
+        contents.append(list(given.values()))
+    return pyarrow.table({"jobs": [jobs], "outputs": [outputs], "contents": [contents]}, SCHEMA)
+
+
+def unpack(table: pyarrow.Table) -> Chunk:
+    return [
+        (Job.from_json(text), dict(zip(names, contents)))
+        for row in table.to_pylist()
+        for text, names, contents in zip(row["jobs"], row["outputs"], row["contents"])
+    ]
+
+
+class Actor:
+    """A worker in an actor. What ends the run is told through the queue, and raised where there is no worker at all."""
+
+    def __init__(self, settings: Settings, queue: Any):
+        self.queue = queue
+        try:
+            self.worker = Worker(settings)
+        except KolorsError as error:
+            queue.put({FATAL: str(error)})
+            raise
+
+    def __del__(self) -> None:
+        """Ray Data lets go of an actor that it does not need any more; one that is killed never gets here."""
+        if hasattr(self, "worker"):
+            self.worker.close()
+
+    def each(self, table: pyarrow.Table, work: Callable[[Job, Given], Given | None]) -> pyarrow.Table:
+        """The chunk with what `work` makes of its jobs; those of which it makes nothing are left out."""
+        made: Chunk = []
+        try:
+            for job, given in unpack(table):
+                found = work(job, given)
+                if found is not None:
+                    made.append((job, found))
+        except KolorsError as error:
+            self.queue.put({FATAL: str(error)})
+        return pack(made)
+
+
+class Drawer(Actor):
+    """The last pool: draws, or decodes, and saves. cut: where the jobs were cut; None where they are whole."""
+
+    def __init__(self, settings: Settings, queue: Any, cut: Cut | None):
+        super().__init__(settings, queue)
+        self.cut = cut
+
+    def __call__(self, table: pyarrow.Table) -> pyarrow.Table:
+        return self.each(table, self._draw)
+
+    def _draw(self, job: Job, given: Given) -> None:
+        self.queue.put(self.worker.do(job, self.cut, given))
+
+
+class Encoder(Actor):
+    """Makes the conditioning of each job, but what another encoder has made."""
+
+    def __init__(self, settings: Settings, queue: Any, prompts: Any):
+        super().__init__(settings, queue)
+        self.prompts = prompts
+
+    def __call__(self, table: pyarrow.Table) -> pyarrow.Table:
+        return self.each(table, self._encode)
+
+    def _encode(self, job: Job, given: Given) -> Given | None:
+        import ray
+
+        keys = {output: hash_output(output, job.graph) for output in self.worker.find(job, CONDITIONING)}
+        found: Given = {}
+        for output, key in keys.items():
+            content: bytes | None = cast(Any, ray.get(self.prompts.take.remote(key)))
+            if content is None:
+                content = self._make(job, output, key)
+            if content is None:
+                return None
+            found[output] = content
+        return found
+
+    def _make(self, job: Job, output: str, key: str) -> bytes | None:
+        """None where it cannot be made, which the worker has recorded."""
+        content = None
+        try:
+            made = self.worker.make(job, CONDITIONING, [output])
+            if isinstance(made, Made):
+                content = made.outputs[output]
+            else:
+                self.queue.put(made)
+        finally:
+            self.prompts.give.remote(key, content)
+        return content
+
+
+class Sampler(Actor):
+    """Makes the latents of each job, for the decoders."""
+
+    def __call__(self, table: pyarrow.Table) -> pyarrow.Table:
+        return self.each(table, self._sample)
+
+    def _sample(self, job: Job, given: Given) -> Given | None:
+        outputs = self.worker.find(job, LATENT)
+        if not outputs:  # it samples again after it has decoded
+            self.queue.put(self.worker.do(job, CONDITIONING, given))
+            return None
+        made = self.worker.make(job, LATENT, outputs, CONDITIONING, given)
+        if isinstance(made, Made):
+            return made.outputs
+        self.queue.put(made)
+        return None

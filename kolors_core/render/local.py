@@ -1,0 +1,37 @@
+"""All jobs on this machine, one after the other, by one worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+
+from .jobs import Job
+from .manifest import Line
+from .settings import BESIDE, Settings
+from .worker import Worker
+
+
+def run_here(jobs: Iterable[Job], settings: Settings, tell: Callable[[Line], None]) -> None:
+    """Draw every job; `tell` gets each line. Whatever raises, of a job, of `tell` or by Ctrl-C, ends it all.
+
+    Raises StorageFault or NoComfyUI.
+    """
+    worker = Worker(settings)
+    pool = ThreadPoolExecutor(BESIDE)
+    waiting: set[Future[Line]] = set()
+
+    def take(most: int) -> None:
+        nonlocal waiting
+        while len(waiting) > most:
+            ended, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in ended:
+                tell(future.result())
+
+    try:
+        for job in jobs:
+            take(BESIDE)
+            waiting.add(pool.submit(worker.do, job))
+        take(0)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        worker.close()
