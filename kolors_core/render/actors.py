@@ -12,9 +12,10 @@ import pyarrow
 
 from ..errors import KolorsError
 from .jobs import Job
+from .outputs import Given
 from .settings import Settings
 from .stages import CONDITIONING, LATENT, Cut, hash_output
-from .worker import Given, Made, Worker
+from .worker import Made, Worker
 
 FATAL = "fatal"  # what an actor tells in the place of a line when nothing can go on
 Chunk = list[tuple[Job, Given]]

@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 from ..errors import KolorsError
@@ -19,17 +19,16 @@ from .client import Client, Failed, Lost, Refused, Run
 from .comfyui import ComfyUI, NoComfyUI, find_comfyui
 from .jobs import Job
 from .manifest import Line, Manifest, image_folder, line_name
+from .outputs import Given, OutputFolder, list_files
 from .png import put_graph
 from .settings import BESIDE, Settings
-from .stages import FOLDER, Cut
+from .stages import SAVE, Cut
 from .storage import StorageFault, join, open_storage, read_file, split
 from .workflow import Graph
 
 ATTEMPTS = 3
 RETRY_SECONDS = 60.0  # for a server of another's to come back
 DYING_SECONDS = 2.0  # from a broken connection to the end of its process
-GIVEN = 64  # loaded files that stay for the next jobs
-Given = dict[str, bytes]  # outputs that another worker has made, see `stages`
 T = TypeVar("T")
 
 
@@ -50,7 +49,7 @@ class Worker:
         self.host = None if settings.server else ComfyUI(find_comfyui(settings.comfyui), settings.options)
         self.name = f"{socket.gethostname()}/{os.getpid()}"
         self.client: Client | None = None
-        self.given: dict[str, None] = {}
+        self.folder = OutputFolder(self.host) if self.host else None
         self.turns, self.taking, self.renewing = asyncio.Semaphore(BESIDE), asyncio.Lock(), asyncio.Lock()
         self.closed = False
         self.loop = asyncio.new_event_loop()
@@ -115,7 +114,7 @@ class Worker:
             async with self._turn(alone):
                 client = await self._ready()
                 graph = await self._prepare(client, job)
-                run = await self._run(client, self._load(cut, given, graph) if cut else graph)
+                run = await self._run(client, self._own_folder().load(cut, given, graph) if cut else graph)
                 drawn = time.monotonic()
             contents = await self._contents(client, run)
             fetched = time.monotonic()
@@ -133,10 +132,11 @@ class Worker:
             async with self._turn(alone):
                 client = await self._ready()
                 graph = await self._prepare(client, job)
-                graph = self._load(before, given, graph) if before else graph
+                folder = self._own_folder()
+                graph = folder.load(before, given, graph) if before else graph
                 run = await self._run(client, cut.before(graph, outputs))
-                paths = [self._saved(run.outputs.get(f"save-{index}", {})) for index in range(len(outputs))]
-                return Made(dict(zip(outputs, await asyncio.to_thread(_take, paths))))
+                saved = [run.outputs.get(SAVE.format(index), {}) for index in range(len(outputs))]
+                return Made(dict(zip(outputs, await asyncio.to_thread(folder.take, saved))))
 
         made, attempts, error = await self._attempt(make)
         return made if made is not None else await self._record(job, began, None, attempts, error)
@@ -222,9 +222,8 @@ class Worker:
         if not kept:
             raise Failed("The workflow saved no file. It needs a node such as Save Image.")
         contents = [(file["filename"], await client.fetch(file)) for file in kept]
-        if self.host:
-            for file in found:
-                self._path(file).unlink(missing_ok=True)
+        if self.folder:
+            self.folder.delete(found)
         return contents
 
     def _save(self, job: Job, contents: list[tuple[str, bytes]]) -> list[dict[str, Any]]:
@@ -237,38 +236,11 @@ class Worker:
             files.append({"name": stored, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()})
         return files
 
-    # ---- what other workers made, and what is made for them: in a ComfyUI of its own only
-
-    def _path(self, file: dict[str, str]) -> Path:
-        assert self.host is not None
-        folder = self.host.folder / "temp" if file.get("type") == "temp" else self.host.output
-        return folder / file.get("subfolder", "") / file["filename"]
-
-    def _saved(self, output: dict[str, Any]) -> Path:
-        """The file that a node of a cut saved."""
-        if files := list_files(output):
-            return self._path(files[0])
-        return Path(output["text"][0])
-
-    def _load(self, cut: Cut, given: Given, graph: Graph) -> Graph:
-        """The graph with what is given in the place of what makes it."""
-        assert self.host is not None
-        names = {}
-        for output, content in given.items():
-            name = f"{FOLDER}/{hashlib.sha256(content).hexdigest()[:32]}{cut.suffix}"
-            path = self.host.output / name
-            if not path.is_file():
-                path.parent.mkdir(exist_ok=True)
-                path.write_bytes(content)
-            self.given.pop(name, None)
-            self.given[name], names[output] = None, name
-        while len(self.given) > GIVEN:
-            old = next(iter(self.given))
-            del self.given[old]
-            (self.host.output / old).unlink(missing_ok=True)
-        return cut.behind(graph, names)
-
     # ---- ComfyUI
+
+    def _own_folder(self) -> OutputFolder:
+        assert self.folder is not None, "graphs are cut only for a ComfyUI of its own"
+        return self.folder
 
     async def _ready(self) -> Client:
         """A client of a ComfyUI that answers; a new process in the place of one that has ended."""
@@ -308,18 +280,3 @@ class Worker:
                 if self.client is None or time.monotonic() - since > RETRY_SECONDS:
                     raise NoComfyUI(f"{lost} Start ComfyUI there, or leave --server out.") from None
                 await asyncio.sleep(1)
-
-
-def list_files(output: dict[str, Any]) -> list[dict[str, str]]:
-    """The files that an output node tells of, of any kind."""
-    lists = [value for value in output.values() if isinstance(value, list)]
-    return [
-        each for value in lists for each in value if isinstance(each, dict) and isinstance(each.get("filename"), str)
-    ]
-
-
-def _take(paths: list[Path]) -> list[bytes]:
-    contents = [path.read_bytes() for path in paths]
-    for path in paths:
-        path.unlink(missing_ok=True)
-    return contents

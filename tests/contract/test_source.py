@@ -11,8 +11,8 @@ import re
 import pytest
 from house import HOST_MODULES, PACK, SEAM, called_name, imported_modules, name_of
 
-#: The only rooms that may know of the network or start a program, and by what: two fetch, one answers through the host's
-#: own server, and three are of a command that starts a ComfyUI and talks to it.
+#: The only rooms that may know of the network or start a program, and by what: two fetch, one answers through the
+#: host's own server, and four are of a command that starts a ComfyUI and talks to it.
 NETWORK_ROOMS = {
     "kolors_core/models/addresses.py": re.compile(r"(urllib|http)$"),
     "kolors_core/models/download.py": re.compile(r"(urllib|http)$"),
