@@ -21,7 +21,7 @@ from .prompts import Prompts
 from .settings import BESIDE, Ray, Settings
 from .stages import CONDITIONING, LATENT
 
-OLDEST = (2, 60)
+OLDEST = (2, 59)
 LARGEST_CHUNK = 32  # jobs
 BUFFER = 256  # chunks that are read ahead
 POLL_SECONDS = 0.5

@@ -48,7 +48,7 @@ def find_targets(columns: Iterable[str], graph: Graph) -> dict[str, list[Target]
         found[column] = _known("seed" if column == SEEDS else column, graph) or _named(column, graph)
         for target in found[column]:
             other = setters.setdefault((target.node, target.input), column)
-            if other != column:
+            if other != column and {other, column} != {"seed", SEEDS}:  # a row has one of them
                 raise KolorsError(f"The columns '{other}' and '{column}' both set {target}. Leave one of them out.")
     return found
 

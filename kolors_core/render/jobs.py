@@ -89,6 +89,8 @@ class Plan:
         if SEEDS not in self.targets or SEEDS not in cells:
             return []
         try:
+            if "seed" in self.targets and "seed" in cells:
+                raise ValueError("the row has a seed as well, leave one of them out")
             return list_seeds(cells[SEEDS])
         except ValueError as error:
             return self._bad(row, SEEDS, error)

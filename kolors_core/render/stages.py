@@ -103,13 +103,16 @@ def find_conditioning(graph: Graph, nodes: Nodes) -> list[str]:
 
 
 def find_latents(graph: Graph, nodes: Nodes) -> list[str]:
-    """Every latent that is decoded, where no sampling follows behind any of them; else nothing."""
+    """The latents that are decoded and sampled no more; nothing where more than decoding is left behind them."""
     decoders = [id for id in graph if _outputs(id, graph, nodes)[:1] == ["IMAGE"] and _gets(id, "LATENT", graph, nodes)]
-    found = list(dict.fromkeys(name for id in decoders for name in _gets(id, "LATENT", graph, nodes)))
-    rest = LATENT.behind(graph, dict.fromkeys(found, ""))
+    found = {id: _gets(id, "LATENT", graph, nodes) for id in decoders}
+    every = dict.fromkeys(name for names in found.values() for name in names)
+    rest = LATENT.behind(graph, dict.fromkeys(every, ""))
     ends = [id for id in graph if nodes.get(graph[id]["class_type"], {}).get("output_node")]
-    behind = [id for id in ancestors(ends, rest) if id in graph]
-    return [] if any(_gets(id, "MODEL", rest, nodes) for id in behind) else found
+    behind = [id for id in graph if id in ancestors(ends, rest)]
+    if any(_gets(id, "MODEL", rest, nodes) for id in behind):
+        return []
+    return list(dict.fromkeys(name for id in behind for name in found.get(id, [])))
 
 
 CONDITIONING_SAVE = "KolorsConditioningSave"

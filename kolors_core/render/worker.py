@@ -70,15 +70,22 @@ class Worker:
         if self.closed:
             return
         self.closed = True
-        if self.client:
-            if self.host is None:
-                self.wait(self.client.interrupt())
-            self.wait(self.client.close())
+        self.wait(self._cancel())
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join(10)
         self.loop.close()
         if self.host:
             self.host.close()
+
+    async def _cancel(self) -> None:
+        if self.client and self.host is None:
+            await self.client.interrupt()
+        if self.client:
+            await self.client.close()
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def do(self, job: Job, cut: Cut | None = None, given: Given | None = None) -> Line:
         """Draw a job and record it; its line. One that is recorded already is not drawn again.
@@ -209,7 +216,7 @@ class Worker:
             return await client.run(graph, self.settings.silence)
         except Lost as lost:
             since, ended = time.monotonic(), ""
-            while self.host and not ended and time.monotonic() - since < DYING_SECONDS:
+            while self.host and client.lost and not ended and time.monotonic() - since < DYING_SECONDS:
                 ended = self.host.ended()
                 await asyncio.sleep(0.1)
             client.lost = client.lost or str(lost)

@@ -1,0 +1,106 @@
+"""The command on a Ray cluster: three nodes that differ, on this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("ray", reason='Ray is not installed: pip install "ray[data]"')
+pytestmark = [pytest.mark.ray, pytest.mark.skipif(sys.platform != "linux", reason="Ray's clusters are for Linux")]
+
+ROOT = Path(__file__).resolve().parents[3]
+STUB = Path(__file__).resolve().with_name("stub")
+ROWS = [{"prompt": f"prompt {i % 5}", "seed": i, "negative": "blurred"} for i in range(24)]
+NODES = ({"num_cpus": 2}, {"num_cpus": 3, "num_gpus": 1}, {"num_cpus": 1, "resources": {"large": 1}})
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={**NODES[0], "include_dashboard": False})
+    nodes = [cluster.add_node(**each) for each in NODES[1:]]
+    cluster.wait_for_nodes()
+    yield cluster, nodes
+    cluster.shutdown()
+
+
+@pytest.fixture
+def expected(command):
+    """What comes out on one machine."""
+    table = command.table(ROWS)
+    assert command.run(table, out=str(command.folder / "one")).returncode == 0
+    return table, command.hashes(command.folder / "one")
+
+
+def test_workers_on_three_nodes_draw_the_same_bits(command, cluster, expected):
+    table, hashes = expected
+    done = command.run(table, "--ray", cluster[0].address, "--workers", "1-3", "--num-gpus-per-worker", "0")
+    assert done.returncode == 0, done.stderr
+    assert command.hashes() == hashes
+    assert "24 of 24 jobs are done" in done.stdout
+
+
+def test_encoders_samplers_and_decoders_share_a_job(command, cluster, expected):
+    table, hashes = expected
+    journal = command.folder / "journal"
+    split = ("--split", "--encoders", "2", "--decoders", "1", "--num-cpus-per-worker", "0.5")
+    done = command.run(table, "--ray", cluster[0].address, *split, options=f"--journal {journal}")
+    assert done.returncode == 0, done.stderr
+    assert command.hashes() == hashes
+    runs = journal.read_text().split()
+    assert runs.count("KolorsConditioningSave") == 6, "each prompt is encoded once: five, and the negative one"
+    assert (runs.count("SaveLatent"), runs.count("SaveImage")) == (24, 24)
+
+
+def running(name: str) -> list[int]:
+    """Processes whose command line has `name` in it."""
+    import psutil
+
+    found = psutil.process_iter(["pid", "cmdline"])
+    return [each.info["pid"] for each in found if name in " ".join(each.info["cmdline"] or [])]
+
+
+def wait_for_jobs(command, count: int) -> None:
+    deadline = time.monotonic() + 60
+    while len(list(command.out.glob("manifest/row-*"))) < count:
+        assert time.monotonic() < deadline, f"fewer than {count} jobs in a minute"
+        time.sleep(0.02)
+
+
+def test_whatever_is_killed_costs_nothing_but_time(command, cluster, expected):
+    table, hashes = expected
+    cluster, nodes = cluster
+    options = f"--seconds 0.3 --journal {command.folder / 'journal'}"  # by which its processes are known
+    line = command.line(
+        table, "--ray", cluster.address, "--workers", "3", "--num-gpus-per-worker", "0", options=options
+    )
+    with subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as driver:
+        wait_for_jobs(command, 2)
+        os.kill(running("ray::MapWorker")[0], signal.SIGKILL)  # an actor
+        wait_for_jobs(command, 6)
+        comfyui = [pid for pid in running(f"{STUB / 'main.py'}") if pid in running(f"{command.folder / 'journal'}")]
+        os.kill(next(pid for pid in comfyui if pid != driver.pid), signal.SIGKILL)
+        wait_for_jobs(command, 10)
+        cluster.remove_node(nodes.pop(), allow_graceful=False)  # a raylet, with all on it
+        said, _ = driver.communicate(timeout=120)
+    assert "24 of 24 jobs are done" in said and driver.returncode == 0, said
+    assert command.hashes() == hashes
+    nodes.append(cluster.add_node(**NODES[2]))
+
+
+def test_a_run_whose_driver_was_killed_goes_on(command, cluster, expected):
+    table, hashes = expected
+    line = command.line(table, "--ray", cluster[0].address, "--workers", "2", options="--seconds 0.3")
+    with subprocess.Popen(line, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as driver:
+        wait_for_jobs(command, 5)
+        driver.kill()
+    done = command.run(table, "--ray", cluster[0].address, "--workers", "2")
+    assert done.returncode == 0 and "0 of them done before" not in done.stdout, done.stderr
+    assert command.hashes() == hashes

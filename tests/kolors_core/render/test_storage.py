@@ -1,0 +1,141 @@
+"""Folders and object stores, and the manifest in them."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from comfyui_kolors.kolors_core.errors import KolorsError
+from comfyui_kolors.kolors_core.render.jobs import Plan
+from comfyui_kolors.kolors_core.render.manifest import LINES, Manifest
+from comfyui_kolors.kolors_core.render.storage import StorageFault, hide, join, open_storage, read_file, split
+from comfyui_kolors.kolors_core.render.table import Table
+
+
+@pytest.fixture(scope="module")
+def bucket():
+    """A bucket of an object store on this machine, as a URL that ends with its end point."""
+    server = pytest.importorskip("moto.server", reason="moto is not installed: the tests bring a store with it")
+    pytest.importorskip("pyarrow")
+    import boto3
+
+    store = server.ThreadedMotoServer(port=0)
+    store.start()
+    host, port = store.get_host_and_port()
+    keys = {"aws_access_key_id": "name", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
+    boto3.client("s3", endpoint_url=f"http://{host}:{port}", **keys).create_bucket(Bucket="bucket")
+    yield "s3://name:secret@bucket/{}" + f"?scheme=http&region=us-east-1&endpoint_override={host}:{port}"
+    store.stop()
+
+
+@pytest.fixture(params=["folder", "memory", "s3"])
+def place(request, tmp_path):
+    if request.param == "memory":
+        pytest.importorskip("fsspec")
+        return f"memory://{tmp_path.name}"
+    return (
+        str(tmp_path / "out") if request.param == "folder" else request.getfixturevalue("bucket").format(tmp_path.name)
+    )
+
+
+def test_a_storage_keeps_files(place):
+    storage = open_storage(place)
+    assert storage.sizes("images/0000") == {} and not storage.exists("images/0000/a.png")
+    storage.write("images/0000/a.png", b"abc")
+    storage.write("images/0000/b.png", b"")
+    storage.write("images/0000/a.png", b"abcd")
+    assert storage.sizes("images/0000") == {"a.png": 4, "b.png": 0}
+    assert open_storage(place).read("images/0000/a.png") == b"abcd" and storage.exists("images/0000/a.png")
+    storage.delete(["images/0000/a.png", "images/0000/gone.png"])
+    assert storage.sizes("images/0000") == {"b.png": 0}
+    assert "secret" not in storage.shown
+    with pytest.raises(KolorsError) as error:
+        read_file(join(place.partition("?")[0], "gone.png") + "?".join(["", *place.split("?")[1:]]))
+    assert "gone.png cannot be read" in str(error.value) and "secret" not in str(error.value)
+
+
+def test_a_bucket_that_takes_nothing_is_named(bucket):
+    with pytest.raises(StorageFault, match=r"s3://none/x/a.png cannot be written") as error:
+        open_storage(bucket.replace("@bucket", "@none").format("x")).write("a.png", b"abc")
+    assert "secret" not in str(error.value)
+
+
+def test_a_url_that_nothing_reaches_is_named(monkeypatch):
+    with pytest.raises(KolorsError, match=r"nowhere://place"):
+        open_storage("nowhere://place/x")
+    monkeypatch.setitem(sys.modules, "fsspec.core", None)
+    with pytest.raises(KolorsError, match=r"s3://bucket/x: for URLs fsspec is needed"):
+        open_storage("s3://name:secret@bucket/x")
+
+
+def test_locations_are_joined_split_and_hidden():
+    assert join("s3://b/x", "a.png") == "s3://b/x/a.png" and join("s3://b", "s3://c/a.png") == "s3://c/a.png"
+    assert split("s3://b/x/a.png?scheme=http") == ("s3://b/x?scheme=http", "a.png")
+    assert hide("s3://key:secret@b/x?token=1") == "s3://b/x" and hide("C:\\x") == "C:\\x"
+
+
+def test_a_file_that_could_not_be_written_whole_is_not_there(tmp_path, monkeypatch):
+    storage = open_storage(str(tmp_path))
+    storage.write("a.png", b"old")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(StorageFault, match=r"a.png cannot be written: No space left on device"):
+        storage.write("a.png", b"new")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a.png", b"old")]
+
+
+# ---- the manifest
+
+
+def make_plan(graph: dict, count: int) -> Plan:
+    return Plan(graph, Table("t.csv", ("seed\n" + "".join(f"{i}\n" for i in range(count))).encode()), "")
+
+
+def line_of(job, error: str | None = None, name: str = "") -> dict:
+    files = [{"name": name or f"images/0000/{job.id}.png", "bytes": 3, "sha256": "x"}]
+    line = {"row": job.row, "number": job.number, "hash": job.hash, "values": job.values, "seed": job.seed}
+    return line | {"files": [] if error else files, "error": error}
+
+
+def test_a_manifest_goes_on_wherever_it_stopped(graph, place):
+    plan, storage = make_plan(graph, 6), open_storage(place)
+    manifest, jobs = Manifest(storage), list(plan.jobs())
+    for job in jobs[:5]:
+        storage.write(f"images/0000/{job.id}.png", b"abc")
+        line = line_of(job, "failed" if job.row == 4 else None)
+        manifest.record(line)
+        manifest.add(line)
+    storage.delete([f"images/0000/{jobs[1].id}.png"])
+    assert len(storage.sizes("manifest")) == 5
+    manifest._gather([line_of(jobs[0])], [])  # killed before the single line was deleted
+    count, done = Manifest(storage).resume(plan.jobs())
+    assert (count, done) == (6, {(1, 0), (3, 0), (5, 0)})
+    assert len(storage.sizes("manifest")) == 2 and not any(
+        name.startswith("row-") for name in storage.sizes("manifest")
+    )
+    assert sorted((line["row"], line["error"]) for line in manifest.lines()) == [(1, None), (3, None), (5, None)]
+    graph["5"]["inputs"]["steps"] = 30
+    assert Manifest(storage).resume(make_plan(graph, 2).jobs()) == (2, set())
+    assert sorted(line["row"] for line in manifest.lines()) == [3, 5], "rows that the table no longer has stay"
+
+
+def test_many_lines_move_into_few_files(graph, tmp_path):
+    storage = open_storage(str(tmp_path))
+    manifest = Manifest(storage)
+    for job in make_plan(graph, LINES + 2).jobs():
+        manifest.record(line_of(job))
+        manifest.add(line_of(job))
+    assert len(storage.sizes("manifest")) == 3
+    manifest.tidy()
+    assert len(storage.sizes("manifest")) == 2 and len(list(manifest.lines())) == LINES + 2
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]\n", b'{"row": 1}\n', b"\xff\n"])
+def test_a_damaged_manifest_is_named(tmp_path, content):
+    storage = open_storage(str(tmp_path))
+    storage.write("manifest/rows-1.jsonl", content)
+    with pytest.raises(KolorsError, match=r"rows-1.jsonl is no manifest.*Delete the file"):
+        list(Manifest(storage).lines())
