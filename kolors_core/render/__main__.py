@@ -13,6 +13,7 @@ from pathlib import Path
 from ..errors import KolorsError
 from .run import make_plan, render, show
 from .settings import Ray, Settings
+from .storage import whole
 
 EXAMPLES = """examples:
   python -m kolors_core.render kolors.json prompts.csv --out renders
@@ -48,25 +49,31 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("workflow", type=Path, help="API format (.json), or an image that ComfyUI saved")
     parser.add_argument("table", help="CSV, TSV, JSON Lines or Parquet; a path or a URL")
-    parser.add_argument("--out", required=True, help="where images and manifest go: a folder, or a URL such as s3://…")
+    parser.add_argument("--out", help="where images and manifest go: a folder, or a URL such as s3://…")
     parser.add_argument("--keep", default="", metavar="COLUMNS", help="columns that set nothing, only for the report")
     parser.add_argument("--dry-run", action="store_true", help="show the first graphs, and draw nothing")
     parser.add_argument("--max-errors", type=int, default=MOST_ERRORS, help="stop when more jobs failed (default 100)")
     host = parser.add_argument_group("ComfyUI")
-    host.add_argument("--comfyui", help="its folder, on every machine; by default the one around this package")
+    host.add_argument("--comfyui", help="its folder, the same on every machine; default: the one around this package")
     host.add_argument("--options", default="", help="for its start, in one text: --options='--cpu'")
     host.add_argument("--server", help="the URL of one that runs already, in place of one of its own")
     host.add_argument("--silence", type=float, default=900.0, help="seconds without a word of it: it hangs (900)")
     cluster = parser.add_argument_group("Ray")
-    cluster.add_argument("--ray", nargs="?", const="", metavar="ADDRESS", help="use Ray: this machine, or that cluster")
+    cluster.add_argument(
+        "--ray", nargs="?", const="", metavar="ADDRESS", help="use Ray: on this machine, or that cluster; auto finds it"
+    )
     cluster.add_argument("--workers", type=bounds, default=(1, 1), help="how many, or a range to scale in: 2-8")
-    cluster.add_argument("--num-gpus-per-worker", type=float, help="default: 1 where the cluster has any")
+    cluster.add_argument("--num-gpus-per-worker", type=float, help="default 1 where the cluster has any; 0: on the CPU")
     cluster.add_argument("--num-cpus-per-worker", type=float, default=1.0)
     cluster.add_argument("--split", action="store_true", help="encode prompts in workers of their own")
     cluster.add_argument("--encoders", type=bounds, default=(1, 1), help="workers for that, with --split")
-    cluster.add_argument("--num-gpus-per-encoder", type=float, default=0.0)
-    cluster.add_argument("--decoders", type=bounds, help="workers that decode, with --split; else the samplers do")
+    cluster.add_argument("--num-gpus-per-encoder", type=float, default=0.0, help="default 0: on the CPU")
+    cluster.add_argument(
+        "--decoders", type=bounds, help="workers that decode, on the CPU, with --split; else the samplers do"
+    )
     given = parser.parse_args(arguments)
+    if given.out is None and not given.dry_run:
+        parser.error("--out says where images and manifest go.")
     if given.ray is None and (given.split or given.workers != (1, 1)):
         parser.error("--workers and --split need --ray: without it there is one worker, on this machine.")
     if given.ray is not None and given.server:
@@ -90,7 +97,7 @@ def main(arguments: list[str] | None = None) -> int:
             show(plan)
             return 0
         options = tuple(shlex.split(given.options))
-        settings = Settings(given.out, given.comfyui, options, given.server, given.silence)
+        settings = Settings(whole(given.out), given.comfyui, options, given.server, given.silence)
         return render(plan, settings, cluster_of(given), given.max_errors)
     except KolorsError as error:
         sys.stderr.write(f"{error}\n")

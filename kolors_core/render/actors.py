@@ -18,6 +18,7 @@ from .stages import CONDITIONING, LATENT, Cut, hash_output
 from .worker import Made, Worker
 
 FATAL = "fatal"  # what an actor tells in the place of a line when nothing can go on
+ENDED = "ended"  # what it tells of a chunk: the keys of its jobs
 Chunk = list[tuple[Job, Given]]
 SCHEMA = pyarrow.schema(
     {
@@ -75,14 +76,19 @@ class Actor:
 
 
 class Drawer(Actor):
-    """The last pool: draws, or decodes, and saves. cut: where the jobs were cut; None where they are whole."""
+    """The last pool: draws, or decodes, and saves. cut: where the jobs were cut; None where they are whole.
+
+    At the end of a chunk it tells so: until then Ray may give the chunk to another one, which looks for single lines.
+    """
 
     def __init__(self, settings: Settings, queue: Any, cut: Cut | None):
         super().__init__(settings, queue)
         self.cut = cut
 
     def __call__(self, table: pyarrow.Table) -> pyarrow.Table:
-        return self.each(table, self._draw)
+        ended = self.each(table, self._draw)
+        self.queue.put({ENDED: [(job.row, job.number) for job, _ in unpack(table)]})
+        return ended
 
     def _draw(self, job: Job, given: Given) -> None:
         self.queue.put(self.worker.do(job, self.cut, given))

@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from ..errors import KolorsError
 from .jobs import Plan
-from .manifest import Key, Line
+from .manifest import Key, Line, key_of
 from .prompts import Prompts
 from .settings import BESIDE, Ray, Settings
 from .stages import CONDITIONING, LATENT
 
 OLDEST = (2, 59)
 LARGEST_CHUNK = 32  # jobs
+CPU = "--cpu"  # ComfyUI's option
 BUFFER = 256  # chunks that are read ahead
 POLL_SECONDS = 0.5
 
@@ -53,7 +56,7 @@ def connect(address: str | None) -> None:
     package = Path(__file__).absolute().parents[1]
     options: dict[str, Any] = {"runtime_env": {"py_modules": [str(package)]}, "log_to_driver": False}
     options |= {"logging_level": logging.ERROR, "configure_logging": True}
-    options |= {"address": address} if address else {"include_dashboard": False}
+    options |= {"address": address} if address else {"address": "local", "include_dashboard": False}
     try:
         ray.init(**options)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
@@ -72,17 +75,27 @@ def chunk_sizes(jobs: int, workers: int) -> Iterator[int]:
 
 
 def run_on_cluster(
-    plan: Plan, done: set[Key], total: int, settings: Settings, ray_: Ray, tell: Callable[[Line], None]
+    plan: Plan,
+    done: set[Key],
+    total: int,
+    settings: Settings,
+    ray_: Ray,
+    tell: Callable[[Line], None],
+    settle: Callable[[Line], None],
 ) -> None:
-    """Draw every job that is not done; `tell` gets each line. Raises KolorsError where it cannot go on."""
+    """Draw every job that is not done; `tell` gets each line, and `settle` again when no worker needs it any more.
+
+    Raises KolorsError where it cannot go on.
+    """
     import ray
     from ray.util.queue import Empty, Queue
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    from .actors import FATAL
+    from .actors import ENDED, FATAL
 
     connect(ray_.address)
     try:
+        check_resources(ray_, ray.cluster_resources())
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         beside = {"num_cpus": 0, "scheduling_strategy": here}
         queue = Queue(actor_options=beside)
@@ -99,7 +112,7 @@ def run_on_cluster(
                 ended.set()
 
         threading.Thread(target=consume, name="kolors-render", daemon=True).start()
-        told = set(done)
+        fresh: dict[tuple, Line] = {}
         while True:
             last = ended.is_set()
             try:
@@ -110,8 +123,12 @@ def run_on_cluster(
             for line in lines:
                 if FATAL in line:
                     raise KolorsError(line[FATAL])
-                if (line["row"], line["number"]) not in told:
-                    told.add((line["row"], line["number"]))
+                if ENDED in line:
+                    for key in map(tuple, line[ENDED]):
+                        if key in fresh:
+                            settle(fresh.pop(key))
+                elif key_of(line) not in fresh:
+                    fresh[key_of(line)] = line
                     tell(line)
             if last and not lines:
                 break
@@ -135,10 +152,10 @@ def build(plan: Plan, done: set[Key], total: int, settings: Settings, ray_: Ray,
     context.target_max_block_size = 1  # every chunk is a block of its own
     context._max_num_blocks_in_streaming_gen_buffer = BUFFER  # else the source gives 10 chunks a second
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    gpus = ray_.gpus if ray_.gpus is not None else float(ray.cluster_resources().get("GPU", 0) > 0)
+    found_gpus = float(ray.cluster_resources().get("GPU", 0) > 0)
     prompts = ray.remote(Prompts).options(**beside).remote() if ray_.encoders else None
 
-    def pool(stream: Any, actor: type, size: tuple[int, int], gpus: float, *arguments: Any) -> Any:
+    def pool(stream: Any, actor: type, size: tuple[int, int], gpus: float | None, *arguments: Any) -> Any:
         strategy = ActorPoolStrategy(
             min_size=size[0],
             max_size=size[1],
@@ -152,8 +169,8 @@ def build(plan: Plan, done: set[Key], total: int, settings: Settings, ray_: Ray,
             batch_format="pyarrow",
             compute=strategy,
             num_cpus=ray_.cpus,
-            num_gpus=gpus,
-            fn_constructor_args=(settings, queue, *arguments),
+            num_gpus=found_gpus if gpus is None else gpus,
+            fn_constructor_args=(on_cpu(settings) if gpus == 0 else settings, queue, *arguments),
         )
 
     stream = ray.data.read_datasource(
@@ -162,9 +179,28 @@ def build(plan: Plan, done: set[Key], total: int, settings: Settings, ray_: Ray,
     if ray_.encoders:
         stream = pool(stream, Encoder, ray_.encoders, ray_.encoder_gpus, prompts)
     if ray_.decoders:
-        stream = pool(stream, Sampler, ray_.workers, gpus)
+        stream = pool(stream, Sampler, ray_.workers, ray_.gpus)
         return pool(stream, Drawer, ray_.decoders, 0.0, LATENT)
-    return pool(stream, Drawer, ray_.workers, gpus, CONDITIONING if ray_.encoders else None)
+    return pool(stream, Drawer, ray_.workers, ray_.gpus, CONDITIONING if ray_.encoders else None)
+
+
+def on_cpu(settings: Settings) -> Settings:
+    """The same for workers that are to have no card: Ray hides the cards from nobody who asks for none."""
+    return settings if CPU in settings.options else replace(settings, options=(*settings.options, CPU))
+
+
+def check_resources(ray_: Ray, has: Mapping[str, float]) -> None:
+    """Compare what the fewest workers need with what there is. Raises KolorsError on one machine, which cannot grow."""
+    sizes = [ray_.workers[0], *(size[0] for size in (ray_.encoders, ray_.decoders) if size)]
+    needs: dict[str, float] = {"CPU": sum(sizes) * ray_.cpus, "GPU": ray_.workers[0] * (ray_.gpus or 0)}
+    needs["GPU"] += ray_.encoders[0] * ray_.encoder_gpus if ray_.encoders else 0
+    short = [f"{needs[kind]:g} {kind}s of {has.get(kind, 0):g}" for kind in needs if needs[kind] > has.get(kind, 0)]
+    if not short:
+        return
+    text = f"The workers need more than there is: {', '.join(short)}."
+    if ray_.address is None:
+        raise KolorsError(f"{text} Ask for fewer workers, or less for each with --num-cpus-per-worker.")
+    sys.stderr.write(f"{text} They start when the cluster has grown.\n")
 
 
 def source_of(plan: Any, missing: int, workers: int) -> Any:
@@ -177,7 +213,7 @@ def source_of(plan: Any, missing: int, workers: int) -> Any:
 
     def read() -> Iterator[Any]:
         found, done = ray.get(plan)
-        jobs = (job for job in found.jobs() if (job.row, job.number) not in done)
+        jobs = found.missing(done)
         for size in chunk_sizes(missing, workers):
             yield pack((job, {}) for job in islice(jobs, size))
 

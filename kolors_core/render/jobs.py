@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -84,6 +84,10 @@ class Plan:
                 yield self._job(row, number, {**cells, "seed": seed})
             if not seeds:
                 yield self._job(row, 0, cells)
+
+    def missing(self, done: Container[tuple[int, int]]) -> Iterator[Job]:
+        """The jobs whose row and number are not among those."""
+        return (job for job in self.jobs() if (job.row, job.number) not in done)
 
     def _seeds(self, row: int, cells: Row) -> list[int]:
         if SEEDS not in self.targets or SEEDS not in cells:

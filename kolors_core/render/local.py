@@ -8,14 +8,17 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from .jobs import Job
 from .manifest import Line
 from .settings import BESIDE, Settings
-from .worker import Worker
 
 
-def run_here(jobs: Iterable[Job], settings: Settings, tell: Callable[[Line], None]) -> None:
-    """Draw every job; `tell` gets each line. Whatever raises, of a job, of `tell` or by Ctrl-C, ends it all.
+def run_here(
+    jobs: Iterable[Job], settings: Settings, tell: Callable[[Line], None], settle: Callable[[Line], None]
+) -> None:
+    """Draw every job; both functions get each line. Whatever raises, of a job, of `tell` or by Ctrl-C, ends it all.
 
     Raises StorageFault or NoComfyUI.
     """
+    from .worker import Worker  # with aiohttp, which a driver of other machines can do without
+
     worker = Worker(settings)
     pool = ThreadPoolExecutor(BESIDE)
     waiting: set[Future[Line]] = set()
@@ -25,6 +28,7 @@ def run_here(jobs: Iterable[Job], settings: Settings, tell: Callable[[Line], Non
         while len(waiting) > most:
             ended, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             for future in ended:
+                settle(future.result())
                 tell(future.result())
 
     try:

@@ -11,6 +11,7 @@ import json
 import threading
 import time
 import uuid
+from array import array
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -43,6 +44,29 @@ def encode(lines: Iterable[Line]) -> bytes:
 
 def key_of(line: Line) -> Key:
     return line["row"], line["number"]
+
+
+class Keys:
+    """Which jobs a table has, in few bytes: of each row the number of its last one."""
+
+    def __init__(self) -> None:
+        self.last = array("I")
+        self.count = 0
+
+    def add(self, key: Key) -> None:
+        """The next one, in the order of the table."""
+        row, number = key
+        if row > len(self.last):
+            self.last.append(number)
+        self.last[row - 1] = number
+        self.count += 1
+
+    def has(self, key: Key) -> bool:
+        row, number = key
+        if not 0 < row <= len(self.last):
+            return False
+        last = self.last[row - 1]
+        return 0 < number <= last if last else number == 0
 
 
 class Manifest:
@@ -91,8 +115,8 @@ class Manifest:
 
     # ---- going on
 
-    def resume(self, jobs: Iterable[Job]) -> tuple[int, set[Key]]:
-        """How many jobs there are, and the done ones: their line is of the same graph, and their files are there.
+    def resume(self, jobs: Iterable[Job]) -> tuple[Keys, set[Key]]:
+        """Which jobs there are, and the done ones: their line is of the same graph, and their files are there.
 
         What stands in the manifest of the other ones is deleted, but for rows that the table no longer has.
         """
@@ -101,11 +125,11 @@ class Manifest:
         for line in self.lines():
             hashes[key_of(line)] = "" if line["error"] else line["hash"]
             files[key_of(line)] = line["files"]
-        done, gone, count = set[Key](), set[Key](), 0
+        done, gone, keys = set[Key](), set[Key](), Keys()
         folder, there = "", dict[str, int]()
         for job in jobs:
-            count += 1
             key = (job.row, job.number)
+            keys.add(key)
             if key not in hashes:
                 continue
             if image_folder(job.row) != folder:
@@ -114,7 +138,7 @@ class Manifest:
             whole = all(there.get(file["name"].rpartition("/")[2]) == file["bytes"] for file in files[key])
             (done if whole and hashes[key] == job.hash else gone).add(key)
         self.tidy(gone)
-        return count, done
+        return keys, done
 
     def tidy(self, gone: set[Key] | None = None) -> None:
         """Put single lines into files of many, and drop second ones, failed ones that were done since, and `gone`."""
@@ -152,7 +176,7 @@ class Manifest:
         self.storage.write(line_name(line["row"], line["number"]), encode([line]))
 
     def add(self, line: Line) -> None:
-        """A line that a worker has recorded; with many others it moves into one file."""
+        """A line that a worker has recorded, and that nobody will look for any more: it may move into one of many."""
         with self.lock:
             self.fresh.append(line)
             if len(self.fresh) < LINES and time.monotonic() - self.since < SECONDS:

@@ -7,15 +7,18 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
 from ..errors import KolorsError, shorten
+from .comfyui import find_comfyui
 from .jobs import Job, Plan
-from .manifest import Line, Manifest
+from .local import run_here
+from .manifest import Keys, Line, Manifest, key_of
 from .progress import Progress
 from .settings import Ray, Settings
-from .storage import StorageFault, hide, open_storage, read_file, split
+from .storage import StorageFault, hide, open_storage, read_file, split, whole
 from .table import Table
 from .workflow import read_workflow
 
@@ -29,7 +32,7 @@ class TooManyErrors(KolorsError):
 
 def make_plan(workflow: Path, table: str, keep: tuple[str, ...]) -> Plan:
     """Raises KolorsError for whatever cannot be read, or does not fit."""
-    folder, name = split(table)
+    folder, name = split(whole(table))
     return Plan(read_workflow(workflow), Table(name, read_file(table)), folder, keep)
 
 
@@ -51,38 +54,45 @@ def render(plan: Plan, settings: Settings, ray: Ray | None, most_errors: int) ->
     """Draw what is missing; an exit status. Raises KolorsError where the run cannot begin, or go on."""
     storage = open_storage(settings.out)
     manifest = Manifest(storage)
-    total, done = manifest.resume(checked(plan))
+    keys, done = manifest.resume(checked(plan))
+    total = keys.count
     storage.write(RECORD, json.dumps(record(plan), ensure_ascii=False, indent=1).encode())
     sys.stdout.write(f"{total} jobs, {len(done)} of them done before.\n")
     sys.stdout.flush()
     if len(done) < total:
-        if ray:
-            from .cluster import prepare
-
-            prepare()
+        settings = ready(settings, ray)
         with Progress(total, len(done)) as progress:
 
             def tell(line: Line) -> None:
-                manifest.add(line)
                 progress.add(len(line["files"]), bool(line["error"]))
                 if progress.failed > most_errors:
                     raise TooManyErrors(
                         f"{progress.failed} jobs failed, more than --max-errors allows. The last: {line['error']}"
                     )
 
-            missing = (job for job in plan.jobs() if (job.row, job.number) not in done)
             try:
                 if ray:
                     from .cluster import run_on_cluster
 
-                    run_on_cluster(plan, done, total, settings, ray, tell)
+                    run_on_cluster(plan, done, total, settings, ray, tell, manifest.add)
                 else:
-                    from .local import run_here
-
-                    run_here(missing, settings, tell)
+                    run_here(plan.missing(done), settings, tell, manifest.add)
             finally:
                 tidy(manifest)
-    return conclude(manifest, plan, settings.out, total)
+    return conclude(manifest, keys)
+
+
+def ready(settings: Settings, ray: Ray | None) -> Settings:
+    """What is needed besides the table is there; the settings with whole paths. Raises KolorsError."""
+    if ray:
+        from .cluster import prepare
+
+        prepare()
+    elif find_spec("aiohttp") is None:
+        raise KolorsError("This Python has no aiohttp, which ComfyUI brings. Use the Python that runs ComfyUI.")
+    if settings.server or (ray and ray.address and settings.comfyui):
+        return settings
+    return replace(settings, comfyui=str(find_comfyui(settings.comfyui)))
 
 
 def tidy(manifest: Manifest) -> None:
@@ -122,11 +132,13 @@ def record(plan: Plan) -> dict:
     }
 
 
-def conclude(manifest: Manifest, plan: Plan, out: str, total: int) -> int:
+def conclude(manifest: Manifest, keys: Keys) -> int:
     """Say what is there, and write the manifest as Parquet where that is possible; an exit status."""
-    errors, done = list[str](), 0
+    errors, done, others = list[str](), 0, 0
     for line in manifest.lines():
-        if line["error"]:
+        if not keys.has(key_of(line)):
+            others += 1
+        elif line["error"]:
             errors += [f"row {line['row']}: {line['error']}"] if len(errors) < 4 else [""]
         else:
             done += 1
@@ -134,7 +146,8 @@ def conclude(manifest: Manifest, plan: Plan, out: str, total: int) -> int:
         from .parquet import write_parquet
 
         write_parquet(manifest)
-    sys.stdout.write(f"{done} of {total} jobs are done: {manifest.storage.shown}\n")
+    more = f" It also holds {others} jobs that the table no longer has." if others else ""
+    sys.stdout.write(f"{done} of {keys.count} jobs are done: {manifest.storage.shown}.{more}\n")
     if errors:
         sys.stderr.write(f"{len(errors)} jobs failed. {shorten(errors)}\nThe same command tries them again.\n")
-    return 0 if done >= total and not errors else 1
+    return 0 if done == keys.count else 1

@@ -29,8 +29,8 @@ class Ray:
 
     address: str | None
     workers: tuple[int, int]
-    gpus: float | None
-    cpus: float
+    gpus: float | None = None
+    cpus: float = 1.0
     encoders: tuple[int, int] | None = None
     decoders: tuple[int, int] | None = None
     encoder_gpus: float = 0.0

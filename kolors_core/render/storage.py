@@ -19,6 +19,8 @@ from ..errors import KolorsError
 
 URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)  # a drive of Windows has one letter
 
+WEB = re.compile(r"https?://", re.IGNORECASE)
+
 
 class StorageFault(KolorsError):
     """The storage does not take what is written: no row is to blame, and none can be done."""
@@ -70,13 +72,18 @@ def read_file(location: str) -> bytes:
 
 
 def split(location: str) -> tuple[str, str]:
-    """The place, and the name in it."""
+    """The place, and the name in it. A query belongs to the name on the web, elsewhere to the place, for pyarrow."""
     if URL.match(location):
-        start, _, rest = location.partition("?")
+        start, mark, query = location.partition("?")
         folder, _, name = start.rpartition("/")
-        return folder + (f"?{rest}" if rest else ""), name
+        return (folder, name + mark + query) if WEB.match(location) else (folder + mark + query, name)
     path = Path(location).expanduser()
     return str(path.parent), path.name
+
+
+def whole(location: str) -> str:
+    """The same for every process and folder: a URL, or an absolute path."""
+    return location if URL.match(location) else str(Path(location).expanduser().absolute())
 
 
 def hide(location: str) -> str:
@@ -153,7 +160,7 @@ class Remote:
         return self.system.cat_file(self._path(name))
 
     def exists(self, name: str) -> bool:
-        return self.system.isfile(self._path(name))
+        return self.system.exists(self._path(name))
 
     def sizes(self, folder: str) -> dict[str, int]:
         self.system.invalidate_cache()

@@ -117,8 +117,8 @@ class Worker:
         began = time.time()
 
         async def draw(alone: bool) -> dict[str, Any]:
-            since = time.monotonic()
             async with self._turn(alone):
+                since = time.monotonic()
                 client = await self._ready()
                 graph = await self._prepare(client, job)
                 run = await self._run(client, self._own_folder().load(cut, given, graph) if cut else graph)
@@ -200,7 +200,7 @@ class Worker:
         graph = {id: {**node, "inputs": dict(node["inputs"])} for id, node in job.graph.items()}
         for target, location in job.images.items():
             content = await asyncio.to_thread(read_file, location)
-            suffix = PurePosixPath(split(location)[1]).suffix
+            suffix = PurePosixPath(split(location)[1].partition("?")[0]).suffix
             node, _, name = target.rpartition(".")
             graph[node]["inputs"][name] = await client.upload(
                 hashlib.sha256(content).hexdigest()[:32] + suffix, content

@@ -71,6 +71,7 @@ def test_a_url_that_nothing_reaches_is_named(monkeypatch):
 def test_locations_are_joined_split_and_hidden():
     assert join("s3://b/x", "a.png") == "s3://b/x/a.png" and join("s3://b", "s3://c/a.png") == "s3://c/a.png"
     assert split("s3://b/x/a.png?scheme=http") == ("s3://b/x?scheme=http", "a.png")
+    assert split("https://b/x/a.png?signature=1") == ("https://b/x", "a.png?signature=1")
     assert hide("s3://key:secret@b/x?token=1") == "s3://b/x" and hide("C:\\x") == "C:\\x"
 
 
@@ -111,14 +112,15 @@ def test_a_manifest_goes_on_wherever_it_stopped(graph, place):
     storage.delete([f"images/0000/{jobs[1].id}.png"])
     assert len(storage.sizes("manifest")) == 5
     manifest._gather([line_of(jobs[0])], [])  # killed before the single line was deleted
-    count, done = Manifest(storage).resume(plan.jobs())
-    assert (count, done) == (6, {(1, 0), (3, 0), (5, 0)})
+    keys, done = Manifest(storage).resume(plan.jobs())
+    assert (keys.count, done) == (6, {(1, 0), (3, 0), (5, 0)})
     assert len(storage.sizes("manifest")) == 2 and not any(
         name.startswith("row-") for name in storage.sizes("manifest")
     )
     assert sorted((line["row"], line["error"]) for line in manifest.lines()) == [(1, None), (3, None), (5, None)]
     graph["5"]["inputs"]["steps"] = 30
-    assert Manifest(storage).resume(make_plan(graph, 2).jobs()) == (2, set())
+    keys, done = Manifest(storage).resume(make_plan(graph, 2).jobs())
+    assert (keys.count, done, keys.has((2, 0)), keys.has((2, 1)), keys.has((3, 0))) == (2, set(), True, False, False)
     assert sorted(line["row"] for line in manifest.lines()) == [3, 5], "rows that the table no longer has stay"
 
 

@@ -220,6 +220,7 @@ def main() -> None:
     parser.add_argument("--disable-auto-launch", action="store_true")
     parser.add_argument("--seconds", type=float, default=0.0)
     parser.add_argument("--no-start", action="store_true")
+    parser.add_argument("--cpu", action="store_true")
     options = parser.parse_args()
     if options.no_start:
         raise SystemExit("this ComfyUI does not start")
