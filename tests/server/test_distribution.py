@@ -68,6 +68,7 @@ def test_the_archive_holds_what_nodes_need_and_little_more():
     names = archived()
     for needed in ("__init__.py", "pyproject.toml", "requirements.txt", "README.md", "LICENSE", "locales/zh/main.json"):
         assert needed in names
+    assert "kolors_core/render/report.html" in names  # what a module reads beside itself
     for left_out in ("tests/", "benchmarks/", ".ci/", "dev.py", "devtools/", "requirements-dev.txt"):
         assert not [name for name in names if name.startswith(left_out)]
     demo = {name for name in names if name.startswith("demo/")}
