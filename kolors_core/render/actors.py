@@ -18,7 +18,7 @@ from .stages import CONDITIONING, LATENT, Cut, hash_output
 from .worker import Made, Worker
 
 FATAL = "fatal"  # what an actor tells in the place of a line when nothing can go on
-ENDED = "ended"  # what it tells of a chunk: the keys of its jobs
+ENDED = "chunk ended"  # what it tells of a chunk: the keys of its jobs
 Chunk = list[tuple[Job, Given]]
 SCHEMA = pyarrow.schema(
     {
