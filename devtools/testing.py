@@ -17,7 +17,7 @@ WITH_SERVER = ("server", "robustness", "browser")
 NEWEST = "newest"  # in the names of the tests in that front end, which are a part of their own
 WITH_HOST = (*WITH_SERVER, "host", "accelerator")
 BY_NAME_ONLY = ("accelerator",)
-QUICK = "not host and not browser and not gpu"
+QUICK = "not host and not browser and not gpu and not ray"
 
 
 def test_options(parser: argparse.ArgumentParser) -> None:

@@ -2,10 +2,10 @@
 
     COMFYUI_PATH=... python tests/robustness/kills.py BASE FOLDER [--kills 20] [--rows 200]
 
-BASE is a base directory of ComfyUI with this package in its custom_nodes, as `dev.py` makes it; it draws with the small
-trained Kolors in demo/. What is killed, with SIGKILL, is chosen at random: a ComfyUI, an actor, the raylet of the second
-node with all on it, or the driver. Whatever ends is started again with the same command. Prints one line per kill, and
-what it found; takes about 20 minutes on two cores.
+BASE is a base directory of ComfyUI with this package in its custom_nodes, as `dev.py` makes it; it draws with the
+small trained Kolors in demo/. What is killed, with SIGKILL, is chosen at random: a ComfyUI, an actor, the raylet of the
+second node with all on it, or the driver. Whatever ends is started again with the same command. Prints one line per
+kill, and what it found; takes about 20 minutes on two cores.
 """
 
 from __future__ import annotations
@@ -23,28 +23,12 @@ import psutil
 from ray.cluster_utils import Cluster
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from devtools.demo import DEMO_STEPS, build_prompt  # noqa: E402
+
 SUBJECTS = ("红苹果，黄色背景", "a red apple", "绿色的正方形", "a blue circle", "a yellow star on white")
-STEPS, SIZE = 25, 128
 NODE = {"num_cpus": 2, "resources": {"second": 1}}
-
-
-def node(kind: str, **inputs: object) -> dict:
-    return {"class_type": kind, "inputs": inputs}
-
-
-def workflow() -> dict:
-    model = ["1", 0]
-    sampling = {"seed": 0, "steps": STEPS, "cfg": 4.0, "sampler": "euler", "denoise": 1.0}
-    links = {"model": model, "positive": ["2", 0], "negative": ["3", 0], "latent_image": ["4", 0]}
-    return {
-        "1": node("KolorsCheckpointLoader", ckpt_name="kolors-demo"),
-        "2": node("KolorsPromptEncode", clip=["1", 1], text=""),
-        "3": node("KolorsPromptEncode", clip=["1", 1], text="一张图"),
-        "4": node("EmptyLatentImage", width=SIZE, height=SIZE, batch_size=1),
-        "5": node("KolorsKSampler", **links, **sampling),
-        "6": node("VAEDecode", samples=["5", 0], vae=["1", 2]),
-        "7": node("SaveImage", images=["6", 0], filename_prefix="kolors"),
-    }
 
 
 class Run:
@@ -137,7 +121,9 @@ def main() -> None:
     given = parser.parse_args()
     base, folder = given.base.resolve(), given.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "workflow.json").write_text(json.dumps(workflow()), encoding="utf-8")
+    (folder / "workflow.json").write_text(
+        json.dumps(build_prompt("", "一张图", 0, DEMO_STEPS, (128, 128))), encoding="utf-8"
+    )
     rows = [{"prompt": SUBJECTS[i % len(SUBJECTS)], "seed": i} for i in range(given.rows)]
     (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     one = Run(folder, "one", base)

@@ -10,6 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
+from comfyui_kolors.kolors_core.errors import KolorsError
+from comfyui_kolors.kolors_core.render.cluster import check_resources, chunk_sizes, connect
+from comfyui_kolors.kolors_core.render.settings import Ray
 
 pytest.importorskip("ray", reason='Ray is not installed: pip install "ray[data]"')
 pytestmark = [pytest.mark.ray, pytest.mark.skipif(sys.platform != "linux", reason="Ray's clusters are for Linux")]
@@ -104,3 +107,32 @@ def test_a_run_whose_driver_was_killed_goes_on(command, cluster, expected):
     done = command.run(table, "--ray", cluster[0].address, "--workers", "2")
     assert done.returncode == 0 and "0 of them done before" not in done.stdout, done.stderr
     assert command.hashes() == hashes
+
+
+def test_what_ray_refuses_is_said_in_a_sentence(monkeypatch):
+    import ray
+
+    def refuse(**_: object) -> None:
+        raise RuntimeError("Version mismatch: The cluster was started with:\n    Ray: 2.9.0\n    Python: 3.9.18")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(
+        KolorsError, match=r"Ray at 1.2.3.4:6379 cannot be used: Version mismatch.*Ray: 2.9.0.*the same"
+    ):
+        connect("1.2.3.4:6379")
+
+
+def test_more_workers_than_a_machine_has_are_refused(capsys):
+    few = {"CPU": 2.0}
+    check_resources(Ray(None, (2, 4)), few)
+    with pytest.raises(KolorsError, match=r"need more than there is: 3 CPUs of 2. Ask for fewer"):
+        check_resources(Ray(None, (2, 2), encoders=(1, 1)), few)
+    check_resources(Ray("auto", (1, 8), gpus=1.0), few)
+    assert "1 GPUs of 0. They start when the cluster has grown" in capsys.readouterr().err
+
+
+def test_chunks_get_smaller_towards_the_end():
+    sizes = list(chunk_sizes(5000, 64))
+    assert sum(sizes) == 5000 and sizes == sorted(sizes, reverse=True)
+    assert sizes[0] == 9 and sizes[-512:] == [1] * 512
+    assert max(chunk_sizes(100_000, 1)) == 32 and list(chunk_sizes(3, 8)) == [1, 1, 1]

@@ -146,3 +146,44 @@ def test_a_comfyui_that_does_not_start_is_told_with_its_log(command):
     assert done.returncode == 1 and "does not start" in done.stderr and "this ComfyUI does not start" in done.stderr
     done = command.run(command.table(ROWS), "--server", "http://127.0.0.1:9")
     assert done.returncode == 1 and "does not answer as ComfyUI does" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [
+        (
+            "raise ImportError('No module named ray')",
+            'not installed here whole (No module named ray). Run: pip install "',
+        ),
+        ("__version__ = '2.40.0'", "Ray 2.40.0 is too old: expected 2.59 or newer"),
+    ],
+)
+def test_a_ray_that_is_missing_or_old_is_said(command, monkeypatch, module, said):
+    (command.folder / "ray").mkdir()
+    (command.folder / "ray" / "__init__.py").write_text(module)
+    (command.folder / "ray" / "data.py").touch()
+    (command.folder / "pyarrow.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(command.folder))
+    done = command.run(command.table(ROWS), "--ray")
+    assert done.returncode == 1 and said in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--split",), "--split need --ray"),
+        (("--ray", "--server", "http://x"), "--server is one ComfyUI, and --ray starts many"),
+        (("--ray", "--decoders", "1"), "--decoders needs --split"),
+        (("--ray", "--workers", "8-2"), "neither a number of workers nor a range"),
+    ],
+)
+def test_options_that_do_not_go_together_are_said(command, options, said):
+    done = command.run(command.table(ROWS), *options)
+    assert done.returncode == 2 and said in done.stderr
+
+
+def test_a_dry_run_shows_graphs_and_draws_nothing(command):
+    done = command.run(command.table([{"prompt": "a", "seeds": "1-4"}]), "--dry-run")
+    assert done.returncode == 0 and "000001-003" in done.stdout and "000001-004" not in done.stdout
+    assert "The column 'prompt' sets 2.text." in done.stdout and "4 jobs" in done.stdout
+    assert not command.out.exists()
