@@ -5,6 +5,7 @@ A chunk is a table of one row: the jobs, and what an actor before this one made 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
@@ -12,37 +13,39 @@ import pyarrow
 
 from ..errors import KolorsError
 from .jobs import Job
-from .outputs import Given
+from .outputs import Made, add_seconds
 from .settings import Settings
 from .stages import CONDITIONING, LATENT, Cut, hash_output
-from .worker import Made, Worker
+from .worker import Worker
 
 FATAL = "fatal"  # what an actor tells in the place of a line when nothing can go on
 ENDED = "chunk ended"  # what it tells of a chunk: the keys of its jobs
-Chunk = list[tuple[Job, Given]]
+Chunk = list[tuple[Job, Made]]
 SCHEMA = pyarrow.schema(
     {
         "jobs": pyarrow.list_(pyarrow.string()),
         "outputs": pyarrow.list_(pyarrow.list_(pyarrow.string())),
         "contents": pyarrow.list_(pyarrow.list_(pyarrow.large_binary())),
+        "seconds": pyarrow.list_(pyarrow.string()),
     }
 )
 
 
-def pack(chunk: Iterable[tuple[Job, Given]]) -> pyarrow.Table:
-    jobs, outputs, contents = list[str](), list[list[str]](), list[list[bytes]]()
-    for job, given in chunk:
-        jobs.append(job.to_json())
-        outputs.append(list(given))
-        contents.append(list(given.values()))
-    return pyarrow.table({"jobs": [jobs], "outputs": [outputs], "contents": [contents]}, SCHEMA)
+def pack(chunk: Iterable[tuple[Job, Made]]) -> pyarrow.Table:
+    columns: dict[str, list] = {name: [] for name in SCHEMA.names}
+    for job, made in chunk:
+        columns["jobs"].append(job.to_json())
+        columns["outputs"].append(list(made.outputs))
+        columns["contents"].append(list(made.outputs.values()))
+        columns["seconds"].append(json.dumps(made.seconds))
+    return pyarrow.table({name: [values] for name, values in columns.items()}, SCHEMA)
 
 
 def unpack(table: pyarrow.Table) -> Chunk:
     return [
-        (Job.from_json(text), dict(zip(names, contents)))
+        (Job.from_json(job), Made(dict(zip(outputs, contents)), json.loads(seconds)))
         for row in table.to_pylist()
-        for text, names, contents in zip(row["jobs"], row["outputs"], row["contents"])
+        for job, outputs, contents, seconds in zip(*(row[name] for name in SCHEMA.names))
     ]
 
 
@@ -62,7 +65,7 @@ class Actor:
         if hasattr(self, "worker"):
             self.worker.close()
 
-    def each(self, table: pyarrow.Table, work: Callable[[Job, Given], Given | None]) -> pyarrow.Table:
+    def each(self, table: pyarrow.Table, work: Callable[[Job, Made], Made | None]) -> pyarrow.Table:
         """The chunk with what `work` makes of its jobs; those of which it makes nothing are left out."""
         made: Chunk = []
         try:
@@ -90,7 +93,7 @@ class Drawer(Actor):
         self.queue.put({ENDED: [(job.row, job.number) for job, _ in unpack(table)]})
         return ended
 
-    def _draw(self, job: Job, given: Given) -> None:
+    def _draw(self, job: Job, given: Made) -> None:
         self.queue.put(self.worker.do(job, self.cut, given))
 
 
@@ -104,32 +107,32 @@ class Encoder(Actor):
     def __call__(self, table: pyarrow.Table) -> pyarrow.Table:
         return self.each(table, self._encode)
 
-    def _encode(self, job: Job, given: Given) -> Given | None:
+    def _encode(self, job: Job, given: Made) -> Made | None:
         import ray
 
         keys = {output: hash_output(output, job.graph) for output in self.worker.find(job, CONDITIONING)}
-        found: Given = {}
+        found, seconds = dict[str, bytes](), dict[str, float]()
         for output, key in keys.items():
             content: bytes | None = cast(Any, ray.get(self.prompts.take.remote(key)))
             if content is None:
-                content = self._make(job, output, key)
-            if content is None:
-                return None
+                made = self._make(job, output, key)
+                if made is None:
+                    return None
+                content, seconds = made.outputs[output], add_seconds(seconds, made.seconds)
             found[output] = content
-        return found
+        return Made(found, seconds)
 
-    def _make(self, job: Job, output: str, key: str) -> bytes | None:
+    def _make(self, job: Job, output: str, key: str) -> Made | None:
         """None where it cannot be made, which the worker has recorded."""
         content = None
         try:
             made = self.worker.make(job, CONDITIONING, [output])
             if isinstance(made, Made):
                 content = made.outputs[output]
-            else:
-                self.queue.put(made)
+                return made
+            self.queue.put(made)
         finally:
             self.prompts.give.remote(key, content)
-        return content
 
 
 class Sampler(Actor):
@@ -138,13 +141,13 @@ class Sampler(Actor):
     def __call__(self, table: pyarrow.Table) -> pyarrow.Table:
         return self.each(table, self._sample)
 
-    def _sample(self, job: Job, given: Given) -> Given | None:
+    def _sample(self, job: Job, given: Made) -> Made | None:
         outputs = self.worker.find(job, LATENT)
         if not outputs:  # it samples again after it has decoded
             self.queue.put(self.worker.do(job, CONDITIONING, given))
             return None
         made = self.worker.make(job, LATENT, outputs, CONDITIONING, given)
         if isinstance(made, Made):
-            return made.outputs
+            return made
         self.queue.put(made)
         return None

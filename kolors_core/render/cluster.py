@@ -210,12 +210,13 @@ def source_of(plan: Any, missing: int, workers: int) -> Any:
     from ray.data.block import BlockMetadata
 
     from .actors import pack
+    from .outputs import Made
 
     def read() -> Iterator[Any]:
         found, done = ray.get(plan)
         jobs = found.missing(done)
         for size in chunk_sizes(missing, workers):
-            yield pack((job, {}) for job in islice(jobs, size))
+            yield pack((job, Made({}, {})) for job in islice(jobs, size))
 
     class Jobs(Datasource):
         def estimate_inmemory_data_size(self) -> int:

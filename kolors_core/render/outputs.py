@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,15 @@ from .workflow import Graph
 
 KEPT = 64  # files of other workers that stay for the next jobs
 Given = dict[str, bytes]  # outputs of nodes, as `stages` names them, and the files in which another worker saved them
+Seconds = dict[str, float]  # by stage
+
+
+@dataclass(frozen=True)
+class Made:
+    """Outputs of a job for the worker that goes on with it, and what they took."""
+
+    outputs: Given
+    seconds: Seconds
 
 
 class OutputFolder:
@@ -56,6 +67,11 @@ class OutputFolder:
             del self.given[old]
             (self.host.output / old).unlink(missing_ok=True)
         return cut.behind(graph, names)
+
+
+def add_seconds(*parts: Seconds) -> Seconds:
+    """Stage by stage."""
+    return {stage: round(sum(part.get(stage, 0.0) for part in parts), 4) for stage in dict.fromkeys(chain(*parts))}
 
 
 def list_files(output: dict[str, Any]) -> list[dict[str, str]]:

@@ -148,6 +148,7 @@ def conclude(manifest: Manifest, keys: Keys) -> int:
         write_parquet(manifest)
     more = f" It also holds {others} jobs that the table no longer has." if others else ""
     sys.stdout.write(f"{done} of {keys.count} jobs are done: {manifest.storage.shown}.{more}\n")
+    sys.stdout.write("To look at them: python -m kolors_core.render report, and what --out was.\n")
     if errors:
         sys.stderr.write(f"{len(errors)} jobs failed. {shorten(errors)}\nThe same command tries them again.\n")
     return 0 if done == keys.count else 1

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
@@ -19,7 +18,7 @@ from .client import Client, Failed, Lost, Refused, Run
 from .comfyui import ComfyUI, NoComfyUI, find_comfyui
 from .jobs import Job
 from .manifest import Line, Manifest, image_folder, line_name
-from .outputs import Given, OutputFolder, list_files
+from .outputs import Made, OutputFolder, add_seconds, list_files
 from .png import put_graph
 from .settings import BESIDE, Settings
 from .stages import SAVE, Cut
@@ -29,14 +28,8 @@ from .workflow import Graph
 ATTEMPTS = 3
 RETRY_SECONDS = 60.0  # for a server of another's to come back
 DYING_SECONDS = 2.0  # from a broken connection to the end of its process
+NOTHING = Made({}, {})
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Made:
-    """Outputs of a job, for another worker."""
-
-    outputs: Given
 
 
 class Worker:
@@ -87,22 +80,22 @@ class Worker:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def do(self, job: Job, cut: Cut | None = None, given: Given | None = None) -> Line:
+    def do(self, job: Job, cut: Cut | None = None, given: Made = NOTHING) -> Line:
         """Draw a job and record it; its line. One that is recorded already is not drawn again.
 
         given: what `make` of another worker made of the same job with `cut`. Raises StorageFault or NoComfyUI where no
         other job could be done either.
         """
-        return self.wait(self._do(job, cut, given or {}))
+        return self.wait(self._do(job, cut, given))
 
     def make(
-        self, job: Job, cut: Cut, outputs: list[str], before: Cut | None = None, given: Given | None = None
+        self, job: Job, cut: Cut, outputs: list[str], before: Cut | None = None, given: Made = NOTHING
     ) -> Made | Line:
         """What these outputs of a job are, which `cut` found, or the line that records why they cannot be made.
 
         before, given: as in `do`. Raises as `do` does.
         """
-        return self.wait(self._make(job, cut, outputs, before, given or {}))
+        return self.wait(self._make(job, cut, outputs, before, given))
 
     def find(self, job: Job, cut: Cut) -> list[str]:
         """The outputs that a cut goes through."""
@@ -111,7 +104,7 @@ class Worker:
 
     # ---- one job
 
-    async def _do(self, job: Job, cut: Cut | None, given: Given) -> Line:
+    async def _do(self, job: Job, cut: Cut | None, given: Made) -> Line:
         if line := await asyncio.to_thread(self._recorded, job):
             return line
         began = time.time()
@@ -121,29 +114,31 @@ class Worker:
                 since = time.monotonic()
                 client = await self._ready()
                 graph = await self._prepare(client, job)
-                run = await self._run(client, self._own_folder().load(cut, given, graph) if cut else graph)
+                run = await self._run(client, self._own_folder().load(cut, given.outputs, graph) if cut else graph)
                 drawn = time.monotonic()
             contents = await self._contents(client, run)
             fetched = time.monotonic()
             files = await asyncio.to_thread(self._save, job, contents)
             ended = time.monotonic()
             seconds = {"fetch": fetched - drawn, "write": ended - fetched, "all": ended - since}
-            return {"files": files, "seconds": run.seconds | {name: round(each, 4) for name, each in seconds.items()}}
+            return {"files": files, "seconds": add_seconds(given.seconds, run.seconds, seconds)}
 
         return await self._record(job, began, *await self._attempt(draw))
 
-    async def _make(self, job: Job, cut: Cut, outputs: list[str], before: Cut | None, given: Given) -> Made | Line:
+    async def _make(self, job: Job, cut: Cut, outputs: list[str], before: Cut | None, given: Made) -> Made | Line:
         began = time.time()
 
         async def make(alone: bool) -> Made:
             async with self._turn(alone):
                 client = await self._ready()
                 graph = await self._prepare(client, job)
-                folder = self._own_folder()
-                graph = folder.load(before, given, graph) if before else graph
+                folder, since = self._own_folder(), time.monotonic()
+                graph = folder.load(before, given.outputs, graph) if before else graph
                 run = await self._run(client, cut.before(graph, outputs))
                 saved = [run.outputs.get(SAVE.format(index), {}) for index in range(len(outputs))]
-                return Made(dict(zip(outputs, await asyncio.to_thread(folder.take, saved))))
+                made = dict(zip(outputs, await asyncio.to_thread(folder.take, saved)))
+                seconds = add_seconds(given.seconds, run.seconds, {"all": time.monotonic() - since})
+                return Made(made, seconds)
 
         made, attempts, error = await self._attempt(make)
         return made if made is not None else await self._record(job, began, None, attempts, error)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import pytest
 from comfyui_kolors.kolors_core.errors import KolorsError
@@ -58,6 +60,66 @@ def test_a_bucket_that_takes_nothing_is_named(bucket):
     with pytest.raises(StorageFault, match=r"s3://none/x/a.png cannot be written") as error:
         open_storage(bucket.replace("@bucket", "@none").format("x")).write("a.png", b"abc")
     assert "secret" not in str(error.value)
+
+
+@pytest.fixture
+def read_only():
+    """A bucket that shows what it has, which is nothing, and takes nothing."""
+
+    class Refusing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.answer(200, b"<ListBucketResult><Name>bucket</Name><KeyCount>0</KeyCount></ListBucketResult>")
+
+        def do_HEAD(self) -> None:
+            self.answer(404, b"")
+
+        def do_PUT(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"] or 0))
+            self.answer(403, b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>")
+
+        do_POST = do_PUT
+
+        def answer(self, status: int, content: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", "application/xml")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None: ...
+
+    pytest.importorskip("pyarrow")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        host = f"127.0.0.1:{server.server_port}"
+        yield f"s3://name:secret@bucket/x?scheme=http&region=us-east-1&endpoint_override={host}"
+        server.shutdown()
+
+
+def test_a_read_only_bucket_is_told_before_anything_is_drawn(command, read_only):
+    done = command.run(command.table([{"prompt": "a"}]), out=read_only, options="--no-start")
+    assert done.returncode == 1 and "s3://bucket/x/run.json cannot be written" in done.stderr, done.stderr
+    assert (
+        "ACCESS_DENIED" in done.stderr and "secret" not in done.stdout + done.stderr and "Traceback" not in done.stderr
+    )
+
+
+def test_a_run_into_a_bucket_goes_on_and_tells_no_secret(command, bucket):
+    out = bucket.format("run")
+    rows = [{"prompt": f"prompt {i}"} for i in range(4)]
+    assert command.run(command.table(rows[:2]), out=out).returncode == 0
+    done = command.run(command.table(rows), out=out)
+    assert done.returncode == 0 and "4 jobs, 2 of them done before" in done.stdout, done.stderr
+    storage = open_storage(out)
+    lines = {line["row"]: line for line in Manifest(storage).lines()}
+    assert sorted(lines) == [1, 2, 3, 4]
+    for line in lines.values():
+        (file,) = line["files"]
+        assert len(storage.read(file["name"])) == file["bytes"]
+    names = [f"{folder}{name}" for folder in ("", "manifest/") for name in storage.sizes(folder.rstrip("/"))]
+    assert {"run.json", "manifest.parquet"} <= set(names)
+    assert not [name for name in names if b"secret" in storage.read(name)]
+    assert "secret" not in done.stdout + done.stderr
 
 
 def test_a_url_that_nothing_reaches_is_named(monkeypatch):
