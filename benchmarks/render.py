@@ -30,7 +30,7 @@ sys.path.insert(0, str(ROOT))
 from devtools.demo import DEMO_STEPS, build_prompt  # noqa: E402
 from kolors_core.render.comfyui import ComfyUI  # noqa: E402
 
-ROUNDS, ROWS = 5, 12  # of the plain loop and the engine in turn; images of each
+ROUNDS, ROWS = 6, 16  # of the plain loop and the engine in turn; images of each
 SECONDS = 2.0  # of an image, for the stand-in
 PER_WORKER = 20  # rows
 STUB_GRAPH = {
@@ -105,9 +105,12 @@ def overhead() -> None:
             for round_ in range(ROUNDS + 1):
                 rows = [{"prompt": f"红苹果 {seed + i}", "seed": seed + i} for i in range(2 * ROWS)]
                 seed += 2 * ROWS
-                plain = plain_loop(comfyui.url, graph, rows[:ROWS], folder / f"plain-{round_}")
-                out = folder / f"engine-{round_}"
+                out, plain = folder / f"engine-{round_}", 0.0
+                if round_ % 2:
+                    plain = plain_loop(comfyui.url, graph, rows[:ROWS], folder / f"plain-{round_}")
                 seconds, _ = run(command(folder, rows[ROWS:], graph, out, "--server", comfyui.url))
+                if not round_ % 2:
+                    plain = plain_loop(comfyui.url, graph, rows[:ROWS], folder / f"plain-{round_}")
                 began, ended = ends(out)
                 if round_:  # the first one loads the model
                     found.append((plain, (ended[-1] - began) / ROWS, seconds / ROWS))

@@ -44,12 +44,16 @@ class Lost(KolorsError):
 
 @dataclass
 class Run:
-    """A graph in ComfyUI's queue: what its output nodes said, the seconds of each node, and how it ended."""
+    """A graph in ComfyUI's queue: what its output nodes said, the seconds of each node, and how it ended.
+
+    began: when its turn came, by the monotonic clock.
+    """
 
     outputs: dict[str, dict] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     error: KolorsError | None = None
     done: asyncio.Event = field(default_factory=asyncio.Event)
+    began: float = field(default_factory=time.monotonic)
     node: str | None = None
     since: float = 0.0
 
@@ -199,7 +203,9 @@ class Client:
             if len(self.runs) > 64:  # of another client; ours are few
                 return
         run = self.runs.setdefault(id, Run())
-        if kind == "executing":
+        if kind == "execution_start":
+            run.began = time.monotonic()
+        elif kind == "executing":
             run.enter(data.get("node"))
             if data.get("node") is None:
                 run.done.set()

@@ -24,6 +24,9 @@ from .settings import BESIDE, Ray, Settings
 from .stages import CONDITIONING, LATENT
 
 OLDEST = (2, 59)
+#: Is read when Ray is imported: a thread that outlives the run starts no cluster again, and Ray's C++ says only what
+#: ends it.
+ENVIRONMENT = {"RAY_ENABLE_AUTO_CONNECT": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
 LARGEST_CHUNK = 32  # jobs
 CPU = "--cpu"  # ComfyUI's option
 BUFFER = 256  # chunks that are read ahead
@@ -32,6 +35,7 @@ POLL_SECONDS = 0.5
 
 def prepare() -> None:
     """Raises KolorsError where Ray is missing, or too old."""
+    os.environ.update(ENVIRONMENT)
     try:
         import pyarrow  # noqa: F401
         import ray
@@ -52,7 +56,6 @@ def connect(address: str | None) -> None:
     """Join a cluster, or start one on this machine. Raises KolorsError with Ray's reason."""
     import ray
 
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     package = Path(__file__).absolute().parents[1]
     options: dict[str, Any] = {"runtime_env": {"py_modules": [str(package)]}, "log_to_driver": False}
     options |= {"logging_level": logging.ERROR, "configure_logging": True}

@@ -111,7 +111,6 @@ class Worker:
 
         async def draw(alone: bool) -> dict[str, Any]:
             async with self._turn(alone):
-                since = time.monotonic()
                 client = await self._ready()
                 graph = await self._prepare(client, job)
                 run = await self._run(client, self._own_folder().load(cut, given.outputs, graph) if cut else graph)
@@ -120,7 +119,7 @@ class Worker:
             fetched = time.monotonic()
             files = await asyncio.to_thread(self._save, job, contents)
             ended = time.monotonic()
-            seconds = {"fetch": fetched - drawn, "write": ended - fetched, "all": ended - since}
+            seconds = {"fetch": fetched - drawn, "write": ended - fetched, "all": ended - run.began}
             return {"files": files, "seconds": add_seconds(given.seconds, run.seconds, seconds)}
 
         return await self._record(job, began, *await self._attempt(draw))
@@ -132,12 +131,12 @@ class Worker:
             async with self._turn(alone):
                 client = await self._ready()
                 graph = await self._prepare(client, job)
-                folder, since = self._own_folder(), time.monotonic()
+                folder = self._own_folder()
                 graph = folder.load(before, given.outputs, graph) if before else graph
                 run = await self._run(client, cut.before(graph, outputs))
                 saved = [run.outputs.get(SAVE.format(index), {}) for index in range(len(outputs))]
                 made = dict(zip(outputs, await asyncio.to_thread(folder.take, saved)))
-                seconds = add_seconds(given.seconds, run.seconds, {"all": time.monotonic() - since})
+                seconds = add_seconds(given.seconds, run.seconds, {"all": time.monotonic() - run.began})
                 return Made(made, seconds)
 
         made, attempts, error = await self._attempt(make)

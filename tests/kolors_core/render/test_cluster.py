@@ -72,7 +72,7 @@ def running(name: str) -> list[int]:
 
 def wait_for_jobs(command, count: int) -> None:
     deadline = time.monotonic() + 60
-    while len(list(command.out.glob("manifest/row-*"))) < count:
+    while len(list(command.out.glob("images/*/*.png"))) < count:
         assert time.monotonic() < deadline, f"fewer than {count} jobs in a minute"
         time.sleep(0.02)
 
@@ -98,14 +98,19 @@ def test_whatever_is_killed_costs_nothing_but_time(command, cluster, expected):
     nodes.append(cluster.add_node(**NODES[2]))
 
 
-def test_a_run_whose_driver_was_killed_goes_on(command, cluster, expected):
+def test_a_run_whose_driver_was_stopped_or_killed_goes_on(command, cluster, expected):
     table, hashes = expected
     line = command.line(table, "--ray", cluster[0].address, "--workers", "2", options="--seconds 0.3")
+    with subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as driver:
+        wait_for_jobs(command, 3)
+        driver.send_signal(signal.SIGINT)
+        said, _ = driver.communicate(timeout=60)
+    assert driver.returncode == 130 and "the same command goes on" in said and "Traceback" not in said, said
     with subprocess.Popen(line, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as driver:
-        wait_for_jobs(command, 5)
+        wait_for_jobs(command, 9)
         driver.kill()
     done = command.run(table, "--ray", cluster[0].address, "--workers", "2")
-    assert done.returncode == 0 and "0 of them done before" not in done.stdout, done.stderr
+    assert done.returncode == 0 and " 0 of them done before" not in done.stdout, done.stderr
     assert command.hashes() == hashes
 
 
