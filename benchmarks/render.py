@@ -1,8 +1,8 @@
 """What `python -m kolors_core.render` costs beside the drawing itself.
 
-    python3 dev.py bench render                        one worker against a plain loop over HTTP
-    python3 dev.py bench render --scale 1 8 64         images a minute of so many workers on Ray, of what is possible
-    python3 dev.py bench render --memory 1000 100000   memory of the process that leads a run of so many rows
+    python3 dev.py bench render                     one worker against a plain loop over HTTP
+    python benchmarks/render.py --scale 1 8 64      images a minute of so many workers on Ray, of what is possible
+    python benchmarks/render.py --memory 1000 9000  memory of the process that leads a run of so many rows
 
 The first draws with the small trained Kolors at 25 steps, in one ComfyUI whose prompts come by turns from either side.
 The others have the tests' stand-in for ComfyUI, which sleeps as a card works: what is measured is the engine.
@@ -34,13 +34,20 @@ ROUNDS, ROWS = 6, 16  # of the plain loop and the engine in turn; images of each
 SECONDS = 2.0  # of an image, for the stand-in
 PER_WORKER = 20  # rows
 STUB_GRAPH = {
-    "1": {"class_type": "CLIPTextEncode", "inputs": {"text": ""}},
-    "2": {"class_type": "EmptyLatentImage", "inputs": {"width": 1024, "height": 1024, "batch_size": 1}},
-    "3": {
+    "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "kolors.safetensors"}},
+    "2": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["1", 1], "text": ""}},
+    "3": {"class_type": "EmptyLatentImage", "inputs": {"width": 1024, "height": 1024, "batch_size": 1}},
+    "4": {
         "class_type": "KSampler",
-        "inputs": {"positive": ["1", 0], "negative": ["1", 0], "latent_image": ["2", 0], "seed": 0},
+        "inputs": {
+            "model": ["1", 0],
+            "positive": ["2", 0],
+            "negative": ["2", 0],
+            "latent_image": ["3", 0],
+            "seed": 0,
+        },
     },
-    "4": {"class_type": "SaveImage", "inputs": {"images": ["3", 0], "filename_prefix": "kolors"}},
+    "5": {"class_type": "SaveImage", "inputs": {"images": ["4", 0], "filename_prefix": "kolors"}},
 }
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -60,6 +61,14 @@ def test_the_text_encoder_runs_at_its_released_layout(tmp_path):
     report = json.loads((tmp_path / "text_encoder_released.json").read_text(encoding="utf-8"))
     assert set(report["storages"]) == {"int8", "int4", "fp16", "bf16"}
     assert all(number > 0 for number in figures(report["storages"]) + figures(report["layers"]))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="only POSIX tells the peak of a process that has ended")
+def test_the_memory_of_a_rendering_is_measured():
+    command = [sys.executable, FOLDER / "render.py", "--memory", "3"]
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len(re.findall(r"^3 rows.*: [1-9]\d* MB", done.stdout, re.MULTILINE)) == 2, done.stdout
 
 
 def test_the_middle_of_a_run_is_compared_round_by_round():

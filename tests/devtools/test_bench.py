@@ -11,7 +11,8 @@ from comfyui_kolors.devtools.progress import Progress
 ROOT = Path(__file__).resolve().parents[2]
 
 
-BENCHMARKS = ["gpu", "ip_adapter", "load", "memory", "parity", "pipeline", "products", "start", "text_encoder", "unet"]
+BENCHMARKS = ["gpu", "ip_adapter", "load", "memory", "parity", "pipeline", "products", "render", "start"]
+BENCHMARKS += ["text_encoder", "unet"]
 
 
 @pytest.mark.parametrize(
