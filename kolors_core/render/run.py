@@ -84,12 +84,12 @@ def render(plan: Plan, settings: Settings, ray: Ray | None, most_errors: int) ->
 
 def ready(settings: Settings, ray: Ray | None) -> Settings:
     """What is needed besides the table is there; the settings with whole paths. Raises KolorsError."""
+    if find_spec("aiohttp") is None:
+        raise KolorsError("This Python has no aiohttp, which ComfyUI brings. Use the Python that runs ComfyUI.")
     if ray:
         from .cluster import prepare
 
         prepare()
-    elif find_spec("aiohttp") is None:
-        raise KolorsError("This Python has no aiohttp, which ComfyUI brings. Use the Python that runs ComfyUI.")
     if settings.server or (ray and ray.address and settings.comfyui):
         return settings
     return replace(settings, comfyui=str(find_comfyui(settings.comfyui)))

@@ -68,7 +68,7 @@ class Command:
 
     def run(self, table: Path, *more: str, **named: str) -> subprocess.CompletedProcess:
         return subprocess.run(
-            self.line(table, *more, **named), cwd=ROOT, capture_output=True, text=True, encoding="utf-8", timeout=120
+            self.line(table, *more, **named), cwd=ROOT, capture_output=True, text=True, encoding="utf-8", timeout=600
         )
 
     def lines(self, out: Path | None = None) -> dict[tuple[int, int], dict]:

@@ -71,9 +71,9 @@ def running(name: str) -> list[int]:
 
 
 def wait_for_jobs(command, count: int) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while len(list(command.out.glob("images/*/*.png"))) < count:
-        assert time.monotonic() < deadline, f"fewer than {count} jobs in a minute"
+        assert time.monotonic() < deadline, f"fewer than {count} jobs in five minutes"
         time.sleep(0.02)
 
 
@@ -92,7 +92,7 @@ def test_whatever_is_killed_costs_nothing_but_time(command, cluster, expected):
         os.kill(next(pid for pid in comfyui if pid != driver.pid), signal.SIGKILL)
         wait_for_jobs(command, 10)
         cluster.remove_node(nodes.pop(), allow_graceful=False)  # a raylet, with all on it
-        said, _ = driver.communicate(timeout=120)
+        said, _ = driver.communicate(timeout=600)
     assert "24 of 24 jobs are done" in said and driver.returncode == 0, said
     assert command.hashes() == hashes
     nodes.append(cluster.add_node(**NODES[2]))
@@ -104,7 +104,7 @@ def test_a_run_whose_driver_was_stopped_or_killed_goes_on(command, cluster, expe
     with subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as driver:
         wait_for_jobs(command, 3)
         driver.send_signal(signal.SIGINT)
-        said, _ = driver.communicate(timeout=60)
+        said, _ = driver.communicate(timeout=600)
     assert driver.returncode == 130 and "the same command goes on" in said and "Traceback" not in said, said
     with subprocess.Popen(line, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as driver:
         wait_for_jobs(command, 9)

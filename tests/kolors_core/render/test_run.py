@@ -65,9 +65,9 @@ def test_a_comfyui_that_ends_costs_nothing_but_time(command):
 
 
 def test_a_comfyui_that_hangs_is_started_again(command):
-    done = command.run(command.table([ROWS[0], {"prompt": "HANG"}, ROWS[1]]), "--silence", "0.4")
+    done = command.run(command.table([ROWS[0], {"prompt": "HANG"}, ROWS[1]]), "--silence", "2")
     lines = command.lines()
-    assert done.returncode == 1 and "has not said anything for 0 s" in lines[2, 0]["error"].replace("0.4", "0")
+    assert done.returncode == 1 and "has not said anything for 2 s" in lines[2, 0]["error"]
     assert not lines[1, 0]["error"] and not lines[3, 0]["error"]
 
 
@@ -76,13 +76,13 @@ def test_a_comfyui_that_hangs_is_started_again(command):
 def test_a_run_that_was_stopped_goes_on(command, how):
     table = command.table(ROWS)
     process = subprocess.Popen(
-        command.line(table, options="--seconds 0.1"), cwd=ROOT, stderr=subprocess.PIPE, text=True
+        command.line(table, options="--seconds 0.3"), cwd=ROOT, stderr=subprocess.PIPE, text=True
     )
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not list(command.out.glob("manifest/row-*3.jsonl")) and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(how)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=120)
     if how == signal.SIGINT:
         assert process.returncode == 130 and "the same command goes on" in said and "Traceback" not in said
     assert 3 <= len(command.lines()) < 8
