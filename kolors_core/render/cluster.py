@@ -63,9 +63,9 @@ def connect(address: str | None) -> None:
     try:
         ray.init(**options)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        text = " ".join(str(error).split())[:500]
+        text = " ".join(str(error).split())[:500].rstrip(".")
         raise KolorsError(
-            f"Ray at {address or 'this machine'} cannot be used: {text} Every machine needs the same Ray and Python."
+            f"Ray at {address or 'this machine'} cannot be used: {text}. Every machine needs the same Ray and Python, and the cluster has to be up."
         ) from error
 
 

@@ -31,7 +31,7 @@ class Progress:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self.bar is not None:
             self.bar.close()
-        else:
+        elif self.images or self.failed:
             self._line()
 
     def add(self, images: int, failed: bool) -> None:
