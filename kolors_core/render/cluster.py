@@ -18,7 +18,8 @@ from typing import Any
 
 from ..errors import KolorsError
 from .jobs import Plan
-from .manifest import Key, Line, key_of
+from .keys import KeySet
+from .manifest import Line, key_of
 from .prompts import Prompts
 from .settings import BESIDE, Ray, Settings
 from .stages import CONDITIONING, LATENT
@@ -65,7 +66,8 @@ def connect(address: str | None) -> None:
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         text = " ".join(str(error).split())[:500].rstrip(".")
         raise KolorsError(
-            f"Ray at {address or 'this machine'} cannot be used: {text}. Every machine needs the same Ray and Python, and the cluster has to be up."
+            f"Ray at {address or 'this machine'} cannot be used: {text}. Every machine needs the same Ray and Python, "
+            "and the cluster has to be up."
         ) from error
 
 
@@ -79,7 +81,7 @@ def chunk_sizes(jobs: int, workers: int) -> Iterator[int]:
 
 def run_on_cluster(
     plan: Plan,
-    done: set[Key],
+    done: KeySet,
     total: int,
     settings: Settings,
     ray_: Ray,
@@ -143,7 +145,7 @@ def run_on_cluster(
         ray.shutdown()
 
 
-def build(plan: Plan, done: set[Key], total: int, settings: Settings, ray_: Ray, queue: Any, beside: dict) -> Any:
+def build(plan: Plan, done: KeySet, total: int, settings: Settings, ray_: Ray, queue: Any, beside: dict) -> Any:
     """The stream: chunks of jobs, through encoders, samplers and decoders as far as there are."""
     import ray
     from ray.data import ActorPoolStrategy, DataContext

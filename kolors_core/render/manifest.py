@@ -12,21 +12,23 @@ import threading
 import time
 import uuid
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
+from functools import lru_cache
 from typing import Any
 
 from ..errors import KolorsError
 from .jobs import Job, name_job
+from .keys import Key, Keys, KeySet
 from .storage import Storage
 
 Line = dict[str, Any]
-Key = tuple[int, int]  # row and number of a job
 
 FOLDER, IMAGES = "manifest", "images"
 SINGLE, MANY = "row-", "rows-"
 LINES = 500  # in a file of many
 SECONDS = 30.0  # after which the lines that are there go into one file
 NEEDED = ("row", "number", "hash", "files", "values", "error")  # of every line
+LISTINGS = 16  # of folders of images that are kept at a time
 BUCKET = 1000  # rows whose images share a folder
 
 
@@ -44,29 +46,6 @@ def encode(lines: Iterable[Line]) -> bytes:
 
 def key_of(line: Line) -> Key:
     return line["row"], line["number"]
-
-
-class Keys:
-    """Which jobs a table has, in few bytes: of each row the number of its last one."""
-
-    def __init__(self) -> None:
-        self.last = array("I")
-        self.count = 0
-
-    def add(self, key: Key) -> None:
-        """The next one, in the order of the table."""
-        row, number = key
-        if row > len(self.last):
-            self.last.append(number)
-        self.last[row - 1] = number
-        self.count += 1
-
-    def has(self, key: Key) -> bool:
-        row, number = key
-        if not 0 < row <= len(self.last):
-            return False
-        last = self.last[row - 1]
-        return 0 < number <= last if last else number == 0
 
 
 class Manifest:
@@ -102,7 +81,7 @@ class Manifest:
 
     def lines(self) -> Iterator[Line]:
         """Every line once, of a job that has two the one without an error, or else the first."""
-        seen: set[Key] = set()
+        seen = KeySet()
         failed: dict[Key, Line] = {}
         for name in self.files():
             for line in self.read(name):
@@ -115,36 +94,34 @@ class Manifest:
 
     # ---- going on
 
-    def resume(self, jobs: Iterable[Job]) -> tuple[Keys, set[Key]]:
+    def resume(self, jobs: Iterable[Job]) -> tuple[Keys, KeySet]:
         """Which jobs there are, and the done ones: their line is of the same graph, and their files are there.
 
         What stands in the manifest of the other ones is deleted, but for rows that the table no longer has.
         """
-        hashes: dict[Key, str] = {}
-        files: dict[Key, list[dict]] = {}
-        for line in self.lines():
-            hashes[key_of(line)] = "" if line["error"] else line["hash"]
-            files[key_of(line)] = line["files"]
-        done, gone, keys = set[Key](), set[Key](), Keys()
-        folder, there = "", dict[str, int]()
+        keys, hashes = Keys(), array("Q")
         for job in jobs:
-            key = (job.row, job.number)
-            keys.add(key)
-            if key not in hashes:
+            keys.add((job.row, job.number))
+            hashes.append(int(job.hash[:16], 16))
+        done, gone = KeySet(), KeySet()
+        there = lru_cache(LISTINGS)(self.storage.sizes)
+        for line in self.lines():
+            place = keys.place(key_of(line))
+            if place is None:
                 continue
-            if image_folder(job.row) != folder:
-                folder = image_folder(job.row)
-                there = self.storage.sizes(folder)
-            whole = all(there.get(file["name"].rpartition("/")[2]) == file["bytes"] for file in files[key])
-            (done if whole and hashes[key] == job.hash else gone).add(key)
+            files = there(image_folder(line["row"]))
+            whole = all(files.get(file["name"].rpartition("/")[2]) == file["bytes"] for file in line["files"])
+            same = line["hash"][:16] == f"{hashes[place]:016x}"
+            (done if whole and same and not line["error"] else gone).add(key_of(line))
         self.tidy(gone)
         return keys, done
 
-    def tidy(self, gone: set[Key] | None = None) -> None:
+    def tidy(self, gone: Container[Key] = ()) -> None:
         """Put single lines into files of many, and drop second ones, failed ones that were done since, and `gone`."""
-        gone = gone or set()
-        done = {key_of(line) for line in self.lines() if not line["error"]}
-        seen: set[Key] = set()
+        done, seen = KeySet(), KeySet()
+        for line in self.lines():
+            if not line["error"]:
+                done.add(key_of(line))
 
         def stays(line: Line) -> bool:
             key = key_of(line)

@@ -14,8 +14,9 @@ from pathlib import Path
 from ..errors import KolorsError, shorten
 from .comfyui import find_comfyui
 from .jobs import Job, Plan
+from .keys import Keys
 from .local import run_here
-from .manifest import Keys, Line, Manifest, key_of
+from .manifest import Line, Manifest, key_of
 from .progress import Progress
 from .settings import Ray, Settings
 from .storage import StorageFault, hide, open_storage, read_file, split, whole
@@ -136,7 +137,7 @@ def conclude(manifest: Manifest, keys: Keys) -> int:
     """Say what is there, and write the manifest as Parquet where that is possible; an exit status."""
     errors, done, others = list[str](), 0, 0
     for line in manifest.lines():
-        if not keys.has(key_of(line)):
+        if keys.place(key_of(line)) is None:
             others += 1
         elif line["error"]:
             errors += [f"row {line['row']}: {line['error']}"] if len(errors) < 4 else [""]

@@ -83,7 +83,7 @@ def test_a_node_is_named_by_id_or_title(graph, custom):
 @pytest.mark.parametrize(
     ("column", "said"),
     [
-        ("promt", "'promt' sets nothing in this workflow. Known here: prompt, negative, seed, steps, cfg, width"),
+        ("prompts", "'prompts' sets nothing in this workflow. Known here: prompt, negative, seed, steps, cfg, width"),
         ("8.seed", "sets nothing"),
         ("CLIPTextEncode.text", "could mean 2 nodes: 2.text, 3.text"),
         ("5.sampler", "node 5, 'KSampler', has no input 'sampler'. It has model, positive"),
