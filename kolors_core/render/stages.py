@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
 from .workflow import Graph, ancestors, link, links
 
@@ -42,12 +43,12 @@ class Cut:
     suffix: str
 
     def before(self, graph: Graph, outputs: list[str]) -> Graph:
-        """What makes these outputs, and a node that saves each."""
+        """What makes these outputs, and a node that saves each, under a new name: else ComfyUI might leave it out."""
         kept = ancestors([split_output(output)[0] for output in outputs], graph)
         part = {id: node for id, node in graph.items() if id in kept}
         for index, output in enumerate(outputs):
             id, slot = split_output(output)
-            inputs = {self.save_input: [id, slot], "filename_prefix": f"{FOLDER}/{index}"}
+            inputs = {self.save_input: [id, slot], "filename_prefix": f"{FOLDER}/{uuid4().hex}"}
             if self.save == CONDITIONING_SAVE:
                 inputs["precision"] = "fp32"
             part[SAVE.format(index)] = {"class_type": self.save, "inputs": inputs}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +49,11 @@ def graph() -> dict:
     return text_to_image()
 
 
+def heed_interrupts() -> None:
+    """For a new process: SIGINT stops it, even where these tests run in the background of a shell, which ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Command:
     """`python -m kolors_core.render` in a folder of its own."""
 
@@ -69,6 +76,13 @@ class Command:
     def run(self, table: Path, *more: str, **named: str) -> subprocess.CompletedProcess:
         return subprocess.run(
             self.line(table, *more, **named), cwd=ROOT, capture_output=True, text=True, encoding="utf-8", timeout=600
+        )
+
+    def start(self, line: list[str]) -> subprocess.Popen:
+        """The command, to be stopped or killed; `communicate` gives all that it says."""
+        more = {} if os.name == "nt" else {"preexec_fn": heed_interrupts}
+        return subprocess.Popen(
+            line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", **more
         )
 
     def lines(self, out: Path | None = None) -> dict[tuple[int, int], dict]:

@@ -7,14 +7,11 @@ import json
 import os
 import signal
 import stat
-import subprocess
 import time
-from pathlib import Path
 
 import pytest
 from comfyui_kolors.kolors_core.migrate.embedded import read_graph
 
-ROOT = Path(__file__).resolve().parents[3]
 ROWS = [{"prompt": f"prompt {i}", "seed": i} for i in range(8)]
 
 
@@ -75,14 +72,12 @@ def test_a_comfyui_that_hangs_is_started_again(command):
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "kill -9"])
 def test_a_run_that_was_stopped_goes_on(command, how):
     table = command.table(ROWS)
-    process = subprocess.Popen(
-        command.line(table, options="--seconds 0.3"), cwd=ROOT, stderr=subprocess.PIPE, text=True
-    )
+    process = command.start(command.line(table, options="--seconds 0.3"))
     deadline = time.monotonic() + 120
     while not list(command.out.glob("manifest/row-*3.jsonl")) and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(how)
-    _, said = process.communicate(timeout=120)
+    said, _ = process.communicate(timeout=120)
     if how == signal.SIGINT:
         assert process.returncode == 130 and "the same command goes on" in said and "Traceback" not in said
     assert 3 <= len(command.lines()) < 8

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import copy
 import hashlib
 import json
 import os
@@ -60,6 +61,8 @@ class Stub:
         self.sockets: dict[str, web.WebSocketResponse] = {}
         self.waiting: asyncio.Queue = asyncio.Queue()
         self.counter = 0
+        self.last: dict[str, tuple[dict, str]] = {}
+        self.said: dict[str, dict] = {}
 
     # ---- nodes
 
@@ -120,10 +123,15 @@ class Stub:
                     await asyncio.sleep(self.options.seconds)
                 source = next(value for value in each["inputs"].values() if isinstance(value, list))
                 value = self.output(source, graph, known)
+                if (each, value) == self.last.get(node):  # as ComfyUI does: it tells again what it saved before
+                    await tell("executed", node=node, output=self.said[node])
+                    continue
                 if self.options.journal:
                     with open(self.options.journal, "a") as journal:
                         journal.write(each["class_type"] + "\n")
-                await tell("executed", node=node, output=self.save(each, value))
+                self.last[node] = (copy.deepcopy(each), value)
+                self.said[node] = self.save(each, value)
+                await tell("executed", node=node, output=self.said[node])
             except Trouble as error:
                 await tell("execution_error", node_id=node, node_type=each["class_type"], exception_message=str(error))
                 break
