@@ -124,9 +124,6 @@ class Client:
             answer = await self._json("POST", "/prompt", {"prompt": graph, "client_id": self.id, "prompt_id": id})
             if answer.get("error") or answer.get("node_errors"):
                 raise Refused(describe_refusal(answer, graph))
-            if answer.get("prompt_id") != id:  # releases that give a number of their own
-                run = self.runs[answer["prompt_id"]] = self.runs.pop(answer["prompt_id"], run)
-                id = answer["prompt_id"]
             while not run.done.is_set():
                 left = silence - (time.monotonic() - max(began, self.heard))
                 if left <= 0:
@@ -170,10 +167,11 @@ class Client:
         return f"kolors-render/{name} [temp]"
 
     async def interrupt(self) -> None:
-        """Stop what runs, and empty the queue of what this client waits for."""
+        """Take what this client waits for out of the queue, and stop what runs, if it is this client's."""
         try:
             await self._json("POST", "/queue", {"delete": list(self.runs)})
-            await self._json("POST", "/interrupt", {})
+            for id in list(self.runs):
+                await self._json("POST", "/interrupt", {"prompt_id": id})
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
             pass
 
@@ -196,13 +194,9 @@ class Client:
 
     def _hear(self, message: dict[str, Any]) -> None:
         kind, data = message.get("type"), message.get("data") or {}
-        id = data.get("prompt_id")
-        if not isinstance(id, str) or id not in self.runs:
-            if not isinstance(id, str) or kind not in ("execution_start", "executing", "executed", *FINAL):
-                return
-            if len(self.runs) > 64:  # of another client; ours are few
-                return
-        run = self.runs.setdefault(id, Run())
+        run = self.runs.get(str(data.get("prompt_id")))
+        if run is None:  # of another client, or of none
+            return
         if kind == "execution_start":
             run.began = time.monotonic()
         elif kind == "executing":

@@ -17,7 +17,7 @@ def run_here(
 
     Raises StorageFault or NoComfyUI.
     """
-    from .worker import Worker  # with aiohttp, which a driver of other machines can do without
+    from .worker import Worker  # with aiohttp, which a dry run can do without
 
     worker = Worker(settings)
     pool = ThreadPoolExecutor(BESIDE)

@@ -57,7 +57,10 @@ def join(folder: str, name: str) -> str:
     """A path or URL that may start from a folder, which may be a URL itself."""
     if URL.match(name) or os.path.isabs(name):
         return name
-    return f"{folder.rstrip('/')}/{name}" if URL.match(folder) else os.path.join(folder, name)
+    if not URL.match(folder):
+        return os.path.join(folder, name)
+    start, mark, query = folder.partition("?")
+    return f"{start.rstrip('/')}/{name}{mark}{query}"
 
 
 def read_file(location: str) -> bytes:

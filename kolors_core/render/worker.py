@@ -22,7 +22,7 @@ from .outputs import Made, OutputFolder, add_seconds, list_files
 from .png import put_graph
 from .settings import BESIDE, Settings
 from .stages import SAVE, Cut
-from .storage import StorageFault, join, open_storage, read_file, split
+from .storage import StorageFault, open_storage, read_file, split
 from .workflow import Graph
 
 ATTEMPTS = 3
@@ -232,7 +232,7 @@ class Worker:
         for index, (name, content) in enumerate(contents, 1):
             content = put_graph(content, job.graph)
             part = f"_{index}" if len(contents) > 1 else ""
-            stored = join(image_folder(job.row), f"{job.id}{part}{PurePosixPath(name).suffix.lower()}")
+            stored = f"{image_folder(job.row)}/{job.id}{part}{PurePosixPath(name).suffix.lower()}"
             self.storage.write(stored, content)
             files.append({"name": stored, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()})
         return files

@@ -133,6 +133,7 @@ def test_a_url_that_nothing_reaches_is_named(monkeypatch):
 
 def test_locations_are_joined_split_and_hidden():
     assert join("s3://b/x", "a.png") == "s3://b/x/a.png" and join("s3://b", "s3://c/a.png") == "s3://c/a.png"
+    assert join("s3://b/x?scheme=http", "a/b.png") == "s3://b/x/a/b.png?scheme=http"
     assert split("s3://b/x/a.png?scheme=http") == ("s3://b/x?scheme=http", "a.png")
     assert split("https://b/x/a.png?signature=1") == ("https://b/x", "a.png?signature=1")
     assert hide("s3://key:secret@b/x?token=1") == "s3://b/x" and hide("C:\\x") == "C:\\x"
