@@ -3,6 +3,7 @@
     unet            the Kolors UNet as the host's SDXL model, recognised beside every other model it knows
     unet_inputs     what that UNet cannot take: other channels, and other models' latents and conditioning
     unet_file       from a file to MODEL: detected, compared tensor by tensor, loaded
+    run_context     the text of a sampling run, and what of it is kept from step to step
     model_sampling  the noise schedules of that UNet, begun and stepped through as the reference does
     checkpoint      from a file that holds several parts to MODEL, CLIP and VAE
     diffusers_folder    the same from a folder with a subfolder for each part

@@ -15,7 +15,7 @@ from . import compat
 from .diffusers_folder import load_folder
 from .messages import blame_file, log_load
 from .text_encoder.packed import keep_patches
-from .unet_file import check_unet, extract_unet, give_schedule, inconsistent
+from .unet_file import checking, extract_unet, give_schedule, inconsistent
 
 
 def load_checkpoint(path: str, **reload_options):
@@ -32,10 +32,9 @@ def load_checkpoint(path: str, **reload_options):
     weights = open_weights(path)
     with naming(path):
         unet, prefix = extract_unet(weights.tensors)
-        check_unet(unet)
         rest = {key: tensor for key, tensor in weights.tensors.items() if prefix and not key.startswith(prefix)}
         checkpoint = {f"model.diffusion_model.{key}": tensor for key, tensor in unet.items()} | rest
-        with blame_file("has a damaged VAE"):  # whose damages the host meets in any way
+        with blame_file("has a damaged VAE"), checking(unet):  # whose damages the host meets in any way
             loaded = comfy.sd.load_state_dict_guess_config(
                 checkpoint,
                 output_clip=find_chatglm3(rest) is not None,

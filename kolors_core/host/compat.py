@@ -67,6 +67,11 @@ def forget_schedule(patcher, *options) -> None:
             del patcher.backup_buffers[key]
 
 
+def builds_without_tensors() -> bool:
+    """Whether a network of the host's layers has no tensors before it is loaded: under dynamic VRAM, since 0.16."""
+    return getattr(getattr(comfy, "memory_management", None), "aimdo_enabled", False)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error is too little memory, whatever its type: MPS raises a RuntimeError, CUDA an AcceleratorError.
 

@@ -25,7 +25,8 @@ from comfy.ldm.modules import attention
 from torch import Tensor, nn
 
 from ..networks import products
-from ..networks.padding import count_equal, equal_tokens, mark
+from ..networks.marks import MARK, equal_tokens, is_known, mark
+from ..networks.padding import count_equal
 from ..networks.quantization import dequantize
 
 ENABLED = os.environ.get("KOLORS_CPU") != "0"
@@ -59,18 +60,19 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, native: bool =
 
     native: a large weight in bfloat16 may be multiplied as such.
     """
-    bias = None if bias is None else bias.to(x.dtype)
-    if _fits(x, weight, bias):
-        if weight.dtype == torch.float32:
-            return products.multiply(x, weight, bias)
-        rows = x.reshape(-1, x.shape[-1])
-        if weight.numel() >= MANY:
-            if native and weight.dtype == torch.bfloat16 and products.bfloat16_pays():
-                return _finish(products.multiply_bfloat16(rows, weight), x, bias)
-            if len(rows) <= FEW:
-                return _finish(products.multiply_stored(rows, weight), x, bias)
-        return products.multiply(x, weight.to(x.dtype), bias)
-    return nn.functional.linear(x, weight.to(x.dtype), bias)
+    if bias is not None and bias.dtype != x.dtype:
+        bias = bias.to(x.dtype)
+    if not _fits(x, weight, bias):
+        return nn.functional.linear(x, weight.to(x.dtype), bias)
+    if weight.dtype == torch.float32:
+        return products.multiply(x, weight, bias)
+    rows = x.reshape(-1, x.shape[-1])
+    if weight.numel() >= MANY:
+        if native and weight.dtype == torch.bfloat16 and products.bfloat16_pays():
+            return _finish(products.multiply_bfloat16(rows, weight), x, bias)
+        if len(rows) <= FEW:
+            return _finish(products.multiply_stored(rows, weight), x, bias)
+    return products.multiply(x, weight.to(x.dtype), bias)
 
 
 def multiply_packed(x: Tensor, packed: Tensor, scale: Tensor, bits: int, bias: Tensor | None = None) -> Tensor:
@@ -94,42 +96,46 @@ def _fits(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
 
 def _are_plain(x: Tensor, *others: Tensor | None) -> bool:
     """Whether these are floats in RAM, x in float32, and none of them learns."""
-    if not is_cpu(x.device) or torch.compiler.is_compiling() or x.dtype != torch.float32:
+    if not (ENABLED and x.is_cpu and x.dtype == torch.float32 and type(x) in PLAIN_TENSORS):
         return False
-    learns = torch.is_grad_enabled()
-    for tensor in (x, *others):
+    for tensor in others:
         if tensor is None:
             continue
-        if type(tensor) not in PLAIN_TENSORS or not tensor.is_cpu or not tensor.is_floating_point():
+        if not (type(tensor) in PLAIN_TENSORS and tensor.is_cpu and tensor.is_floating_point()):
             return False
-        if learns and tensor.requires_grad:
-            return False
-    return True
+    if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in (x, *others)):
+        return False
+    return not torch.compiler.is_compiling()
 
 
 class CPULinear(nn.Linear):
     """Mixin for the host's Linear: equal tokens of a marked input are computed once, and where it is plain by `linear`.
 
-    The output for a marked input is marked.
+    What is kept of a marked input is not computed again, on any device. The output for a marked input is marked.
     """
 
     is_plain: bool
     native: bool
 
     def forward(self, x: Tensor, *args, **kwargs) -> Tensor:
-        if not is_cpu(x.device) or torch.compiler.is_compiling():
+        if torch.compiler.is_compiling():
             return super().forward(x, *args, **kwargs)
-        if (count := equal_tokens(x)) < 2:
-            return self._multiply(x, *args, **kwargs)
-        y = self._multiply(x[:, count - 1 :], *args, **kwargs)
+        if (known := getattr(x, MARK, None)) is not None:
+            return known.product(self, x, self._multiply_marked)
+        return self._multiply(x, *args, **kwargs)
+
+    def _multiply_marked(self, x: Tensor, count: int) -> Tensor:
+        if count < 2 or not is_cpu(x.device):
+            return self._multiply(x)
+        y = self._multiply(x[:, count - 1 :])
         return mark(torch.cat((y[:, :1].expand(-1, count - 1, -1), y), dim=1), count)
 
     def _multiply(self, x: Tensor, *args, **kwargs) -> Tensor:
-        patched = self.weight_function or self.bias_function
-        if not self.is_plain or patched or self.weight.device != x.device:
+        weight = self.weight
+        if not self.is_plain or not is_cpu(x.device) or self.weight_function or self.bias_function or not weight.is_cpu:
             return super().forward(x, *args, **kwargs)
         comfy.model_management.throw_exception_if_processing_interrupted()
-        return linear(x, self.weight, self.bias, self.native)
+        return linear(x, weight, self.bias, self.native)
 
 
 class CPUConv2d(nn.Conv2d):
@@ -168,20 +174,17 @@ NATIVE = operations(comfy.ops.manual_cast, native=True)
 # ---- the UNet -------------------------------------------------------------------------------------------------------
 
 
-def count_padding(device: torch.device, context: Tensor) -> dict[str, Tensor]:
-    """What `prepare` wants to know of each prompt (p, tokens, width), counted once for all steps."""
-    return {"equal_tokens": count_equal(context)} if is_cpu(device) else {}
+def count_padding(device: torch.device, context: Tensor) -> int:
+    """How many leading tokens of every prompt (p, tokens, width) are equal; 1 where it does not matter."""
+    return int(count_equal(context).min()) if is_cpu(device) else 1
 
 
-def prepare(context: Tensor, options: Mapping[str, Any], counts: Tensor | None) -> tuple[Tensor, dict[str, Any]]:
-    """Context and transformer options of a UNet's call, with what a CPU computes in another way.
-
-    counts: of `count_padding`, for the prompts of the batch; None where the conditioning does not tell.
-    """
+def prepare(context: Tensor, options: Mapping[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+    """Context and transformer options of a UNet's call, with what a CPU computes in another way."""
     if not is_cpu(context.device):
         return context, dict(options)
-    if counts is not None and not torch.compiler.is_compiling():
-        context = mark(context, int(counts.min()))
+    if not torch.compiler.is_compiling() and not is_known(context):
+        context = mark(context, count_padding(context.device, context))
     return context, {OVERRIDE: attend, **options}
 
 

@@ -10,7 +10,9 @@ Kwai-Kolors/Kolors-diffusers; diffusers' ``pipeline_kolors.py``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -32,6 +34,7 @@ from ..sampling.schedule import BETA_END, BETA_START, TRAIN_STEPS
 from . import cpu
 from .messages import warn_once
 from .model_sampling import KolorsSampling
+from .run_context import RunContext
 from .text_encoder import load as text_encoder
 from .unet_inputs import check_inputs, check_latent, check_layout
 
@@ -42,6 +45,10 @@ SAMPLING_SETTINGS = {
     "linear_end": BETA_END,
     "timesteps": TRAIN_STEPS,
 }
+#: What looks at the tensors that a network has, and at those that it is to take over; set while a loader of ours loads.
+CHECK: ContextVar[Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], None] | None] = ContextVar(
+    "kolors_check", default=None
+)
 LATENT_CELL = 8  # pixels per latent cell
 GUIDANCE = 5.0  # of a conditioning that names none: the reference's default
 
@@ -131,14 +138,11 @@ class KolorsUNet(TextProjection, UNetModel):
         y=None,
         control=None,
         transformer_options=None,
-        equal_tokens=None,
         guidance=None,
         **kwargs,
     ):
-        """What `extra_conds` adds: equal_tokens of each prompt's padding, None where it was not asked; guidance
-        (b, time_cond_proj_dim), embedded, None for none.
-        """
-        context, transformer_options = cpu.prepare(context, transformer_options or {}, equal_tokens)
+        """What `extra_conds` adds: guidance (b, time_cond_proj_dim), embedded, None for none."""
+        context, transformer_options = cpu.prepare(context, transformer_options or {})
         if not (self.tells_widths and "attn2_patch" in transformer_options.get("patches", {})):  # patches join prompts
             context = self.encoder_hid_proj(context)
         if guidance is None:
@@ -151,6 +155,8 @@ class KolorsUNet(TextProjection, UNetModel):
 
     def load_state_dict(self, state_dict, strict=True, assign=False):
         """Take over what fits as it is: the tensors of a mapped file stay mapped, and are read where they are used."""
+        if (check := CHECK.get()) is not None:
+            check(self.state_dict(), state_dict)
         if assign or comfy.model_management.force_channels_last():  # no copy, as newer hosts ask; a copy in any case
             return super().load_state_dict(state_dict, strict, assign)
         like = next(self.parameters())  # in its dtype and place are all, the layers that have no tensors yet as well
@@ -185,8 +191,9 @@ class Kolors(comfy.model_base.SDXL):
     def extra_conds(self, **kwargs):
         check_inputs(kwargs, self.diffusion_model.encoder_hid_proj.in_features)
         conds = super().extra_conds(**kwargs)
-        added = cpu.count_padding(kwargs["device"], kwargs["cross_attn"]) | self.embed_guidance(kwargs)
-        return conds | {name: comfy.conds.CONDRegular(tensor) for name, tensor in added.items()}
+        if kwargs.get("hooks") is None:  # which change the weights from step to step
+            conds["c_crossattn"] = RunContext(kwargs["cross_attn"], self, kwargs["device"])
+        return conds | {name: comfy.conds.CONDRegular(tensor) for name, tensor in self.embed_guidance(kwargs).items()}
 
     @property
     def takes_guidance(self) -> bool:
@@ -251,7 +258,7 @@ class KolorsConfig(comfy.supported_models.SDXL):
 
     def get_model(self, state_dict, prefix="", device=None):
         self.unet_config |= read_layout(state_dict, prefix)
-        with naming(None):
+        with naming(None) if CHECK.get() is None else nullcontext():  # a loader of ours names the file
             check_layout(self.unet_config)
         model = Kolors(self, device=device)
         if self.inpaint_model():

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import comfy.model_detection
+import comfy.model_management
 import comfy.utils
 import torch
 from comfy.patcher_extension import CallbacksMP, WrappersMP
 from torch import Tensor
 
-from ..errors import BadFile, naming
+from ..errors import BadFile, KolorsError, naming
 from ..files.identify import OTHER_UNET_NAMES, describe, diffusers_unet_layout, find_kolors_unet
 from ..files.weights import check_tensors, open_weights
 from ..keys import strip_prefix
@@ -20,7 +23,7 @@ from .messages import log_load
 from .model_files import where_to_get
 from .model_sampling import round_by_solver
 from .text_encoder.storage import WEIGHT_DTYPES as STORED_DTYPES
-from .unet import KolorsUNet, read_layout
+from .unet import CHECK, KolorsUNet, read_layout
 from .unet_inputs import check_layout
 
 FAST = "fp8_e4m3fn_fast"
@@ -39,10 +42,10 @@ def load_unet(path: str, weight_dtype: str = "default", **reload_options):
     weights = open_weights(path)
     with naming(path):
         unet, _ = extract_unet(weights.tensors)
-        check_unet(unet)
-        model = compat.load_diffusion_model_state_dict(
-            dict(unet), model_options(weight_dtype), weights.metadata, **reload_options
-        )
+        with checking(unet):
+            model = compat.load_diffusion_model_state_dict(
+                dict(unet), model_options(weight_dtype), weights.metadata, **reload_options
+            )
         if model is None:  # the host knows no network of such tensors
             raise inconsistent()
     give_schedule(model)
@@ -86,11 +89,33 @@ def extract_unet(state_dict: dict[str, Tensor]) -> tuple[dict[str, Tensor], str]
     return {names.get(key, key): tensor for key, tensor in unet.items()}, prefix
 
 
-def check_unet(unet: dict[str, Tensor]) -> None:
-    """Check a UNet's tensors against the network that they describe, before there is memory for it.
+@contextmanager
+def checking(unet: Mapping[str, Tensor]) -> Iterator[None]:
+    """Check a UNet's tensors while the host loads it, against the network that it builds, before that takes them over.
 
+    A network that has no tensors yet is no list of what is missing, and a host that cannot build one does not say why:
+    another network is built then, and tells.
     Raises BadFile with what is missing, of another shape, or left over, or where it has an input of another task.
     """
+    if compat.builds_without_tensors():
+        check_unet(unet)
+        yield
+        return
+    token = CHECK.set(compare)
+    try:
+        yield
+    except (KolorsError, BadFile, comfy.model_management.InterruptProcessingException):
+        raise
+    except Exception as error:
+        if not compat.is_out_of_memory(error):
+            check_unet(unet)
+        raise
+    finally:
+        CHECK.reset(token)
+
+
+def check_unet(unet: Mapping[str, Tensor]) -> None:
+    """The same before there is memory for the network. Raises BadFile."""
     try:
         layout = (
             comfy.model_detection.detect_unet_config(unet, "") | read_layout(unet) | {"num_head_channels": HEAD_SIZE}
@@ -99,6 +124,11 @@ def check_unet(unet: dict[str, Tensor]) -> None:
     except Exception as error:
         raise inconsistent(error) from error
     check_layout(layout)
+    compare(expected, unet)
+
+
+def compare(expected: Mapping[str, Tensor], unet: Mapping[str, Tensor]) -> None:
+    """Whether a UNet has all `expected` tensors in their shapes, and none of a block that is not among them."""
     check_tensors(expected, unet, "Kolors UNet")
     blocks = ("input_blocks.", "middle_block.", "output_blocks.")
     stray = [

@@ -1,17 +1,13 @@
-"""The equal tokens of a prompt's padding: counted once, and known to a tensor that is marked with their number.
+"""The equal tokens of a prompt's padding.
 
 A prompt of n tokens fills the last n of 256, and the padded tokens before them are equal: in the encoder, in what it
 gives, and so in the keys and values of a cross attention. p equal keys count in a softmax as one whose score is larger
 by log(p). Both are exact, and of 256 tokens n + 1 remain to be computed.
-
-A mark is an attribute of that very tensor object: what other code makes of it has none, and is computed in full.
 """
 
 from __future__ import annotations
 
 from torch import Tensor
-
-MARK = "kolors_equal_tokens"
 
 
 def count_equal(states: Tensor) -> Tensor:
@@ -21,15 +17,3 @@ def count_equal(states: Tensor) -> Tensor:
     """
     equal = (states == states[:, :1]).all(dim=-1)  # (p, tokens)
     return equal.cumprod(dim=-1).sum(dim=-1, keepdim=True)
-
-
-def mark(x: Tensor, count: int) -> Tensor:
-    """A view of x (b, tokens, width), known to have `count` equal leading tokens."""
-    x = x.view_as(x)
-    setattr(x, MARK, count)
-    return x
-
-
-def equal_tokens(x: Tensor) -> int:
-    """How many leading tokens of x (b, tokens, width) are known to be equal; 1 where nothing is known."""
-    return getattr(x, MARK, 1)

@@ -25,8 +25,8 @@ THREADS = 8  # so many
 TILE = 16  # columns that a product has at least, and a multiple of
 BASE = 254  # of the digits: a rounding error cannot take them out of int8
 DIGITS = 3
-MARGIN = 1.3  # how much quicker rounded products must be to be taken, and
-LEAST = 0.5  # exact ones: native instructions are quicker by far more, and a busy machine measures badly
+MARGIN = 1.3  # how much quicker products by another library or rounded ones must be to be taken, and
+LEAST = 0.5  # integers: native instructions are quicker by far more, and a busy machine measures badly
 
 
 # ---- float32 --------------------------------------------------------------------------------------------------------
@@ -44,16 +44,19 @@ def onednn_linear() -> Callable[..., Tensor] | None:
 
 
 def multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``nn.functional.linear`` of float32 by oneDNN: x (..., i), weight (o, i), bias (o,) -> (..., o).
+    """``nn.functional.linear`` of float32, by oneDNN where that is quicker: x (..., i), weight (o, i), bias (o,).
 
     Torch's own choice is MKL, which uses half the width of the vector registers where the processor is not Intel's: on
-    an AMD EPYC with AVX-512 it takes 1.4 to 5 times as long (`benchmarks/products.py`).
+    an AMD EPYC with AVX-512 it takes 1.4 to 5 times as long (`benchmarks/products.py`). Where it uses all of it, it is
+    as quick, but for few rows of a wide matrix.
     """
     if (linear := onednn_linear()) is None:
         return nn.functional.linear(x, weight, bias)
-    if x.ndim > 1 and as_columns(x.shape[:-1].numel(), *weight.shape):
-        return multiply_columns(linear, x, weight, bias)
-    return linear(x, weight, bias, "none", [], "")
+    if x.ndim > 1:
+        outputs, inputs = weight.shape
+        if as_columns(x.numel() // inputs, outputs, inputs):
+            return multiply_columns(linear, x, weight, bias)
+    return linear(x, weight, bias, "none", [], "") if onednn_pays() else nn.functional.linear(x, weight, bias)
 
 
 def as_columns(rows: int, outputs: int, inputs: int) -> bool:
@@ -222,6 +225,17 @@ def is_exact(multiply: Callable[[Tensor, Tensor], Tensor]) -> bool:
         return torch.equal(multiply(weight, x), (weight.double() @ x.double()).int())
     except RuntimeError:  # the operator is there, but not for this kind of device
         return False
+
+
+@functools.cache
+def onednn_pays() -> bool:
+    """Whether oneDNN multiplies many rows of float32 by `MARGIN` quicker than torch's own choice; found out once."""
+    linear = onednn_linear()
+    assert linear is not None
+    x, weight, bias = torch.ones(512, 256), torch.ones(256, 256), torch.ones(256)
+    with torch.no_grad():
+        onednn, own = lambda: linear(x, weight, bias, "none", [], ""), lambda: nn.functional.linear(x, weight, bias)
+        return ratio(onednn, own, 5) > MARGIN
 
 
 @functools.cache

@@ -136,6 +136,8 @@ def libraries(request, cpu, monkeypatch):
         monkeypatch.setattr(products, "onednn_linear", lambda: None)
     elif products.onednn_linear() is None:
         pytest.skip("this torch has not both of MKL and oneDNN")
+    else:
+        monkeypatch.setattr(products, "onednn_pays", lambda: True)
 
 
 @pytest.fixture
@@ -260,12 +262,17 @@ def test_gradients_flow(cpu, libraries, learns):
     assert torch.equal(found, tensors[learns].grad)
 
 
-def test_the_quick_one_is_taken(cpu, torchs):
+@pytest.mark.parametrize("pays", [True, False])
+def test_the_quick_one_is_taken(cpu, torchs, monkeypatch, pays):
     if products.onednn_linear() is None:
         pytest.skip("this torch has not both of MKL and oneDNN")
+    monkeypatch.setattr(products, "onednn_pays", lambda: pays)
     with torch.no_grad():
         cpu.linear(rows(4), WEIGHT.requires_grad_(False))
-    assert not torchs
+    assert len(torchs) == (not pays)
+
+
+def test_products_in_bfloat16_are_torchs(cpu, torchs):
     cpu.linear(rows(4, dtype=torch.bfloat16), WEIGHT.bfloat16())
     assert len(torchs) == 1
 
@@ -332,6 +339,8 @@ import sys
 sys.path.insert(0, "tests")
 import conftest, torch
 from comfyui_kolors.kolors_core.host import cpu
+from comfyui_kolors.kolors_core.networks import products
+products.onednn_pays = lambda: True  # whatever the processor
 multiplied, own = [], torch.nn.functional.linear
 torch.nn.functional.linear = lambda *given: multiplied.append(given) or own(*given)
 with torch.no_grad():
@@ -340,7 +349,7 @@ print(len(multiplied), cpu.count_padding(torch.device("cpu"), torch.zeros(1, 4, 
 """
 
 
-@pytest.mark.parametrize(("switch", "printed"), [("0", "1 {}"), ("1", "0 {'equal_tokens'")])
+@pytest.mark.parametrize(("switch", "printed"), [("0", "1 1"), ("1", "0 4")])
 def test_the_user_can_switch_it_off(cpu, switch, printed):
     if switch == "1" and products.onednn_linear() is None:
         pytest.skip("this torch has not both of MKL and oneDNN")
@@ -355,7 +364,7 @@ def test_the_user_can_switch_it_off(cpu, switch, printed):
 def test_nothing_is_written_into_what_the_caller_hands_over(cpu, monkeypatch, off):
     monkeypatch.setattr(cpu, "ENABLED", not off)
     options, context = {"kept": 1}, torch.zeros(1, 4, 8)
-    marked, new = cpu.prepare(context, options, torch.tensor([[4]]))
+    marked, new = cpu.prepare(context, options)
     assert options == {"kept": 1} and cpu.equal_tokens(context) == 1
     assert new["kept"] == 1 and (cpu.OVERRIDE in new, cpu.equal_tokens(marked)) == ((False, 1) if off else (True, 4))
-    assert cpu.prepare(context, {cpu.OVERRIDE: "another pack's"}, None)[1][cpu.OVERRIDE] == "another pack's"
+    assert cpu.prepare(context, {cpu.OVERRIDE: "another pack's"})[1][cpu.OVERRIDE] == "another pack's"

@@ -57,9 +57,14 @@ def test_what_is_applied_to_a_model_does_not_reach_its_file_or_another_model(loa
     assert hashlib.sha256(file.read_bytes()).digest() == before
 
 
-def test_an_incomplete_unet_is_refused_before_it_is_built(loaders, file, monkeypatch):
-    """So that no memory is taken for it."""
-    monkeypatch.setattr("comfy.sd.load_diffusion_model_state_dict", lambda *args, **options: pytest.fail("built"))
+@pytest.mark.parametrize("late", [False, True])
+def test_an_incomplete_unet_is_refused_before_it_is_filled(loaders, file, monkeypatch, late):
+    """So that no memory is used for it; under dynamic VRAM, where the network tells nothing, before it is built."""
+    from comfyui_kolors.kolors_core.host import compat
+
+    refuse = "comfy.sd.load_diffusion_model_state_dict" if late else "torch.nn.Module.load_state_dict"
+    monkeypatch.setattr(refuse, lambda *args, **options: pytest.fail("too late"))
+    monkeypatch.setattr(compat, "builds_without_tensors", lambda: late)
     state_dict = load_file(file)
     del state_dict["mid_block.resnets.0.conv1.weight"]
     save_file(state_dict, file)

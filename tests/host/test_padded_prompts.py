@@ -3,7 +3,7 @@
 import pytest
 import torch
 from comfyui_kolors.demo.random_models import TINY, random_control_net, random_unet
-from comfyui_kolors.kolors_core.networks.padding import count_equal, equal_tokens
+from comfyui_kolors.kolors_core.networks.marks import equal_tokens
 from reference import relative_error
 from safetensors.torch import save_file
 
@@ -73,11 +73,11 @@ def computed(monkeypatch, cpu):
 
 @pytest.fixture
 def in_full(monkeypatch, cpu):
-    """A function that runs another one without marks."""
+    """A function that runs another one with every token computed."""
 
     def run(function, *args, **options):
         with monkeypatch.context() as patch:
-            patch.setattr(cpu, "mark", lambda x, count: x)
+            patch.setattr(cpu, "count_padding", lambda device, context: 1)
             return function(*args, **options)
 
     return run
@@ -122,7 +122,7 @@ def test_stock_conditioning_nodes_give_the_same_picture(model, in_full, kind):
     assert relative_error(found, in_full(sample, *arguments)) <= EXACT
 
 
-def test_a_batch_of_prompts_keeps_the_rows_of_the_longest(model, cpu, computed):
+def test_a_batch_of_prompts_keeps_the_rows_of_the_longest(model, in_full, computed):
     unet = model.model.diffusion_model
     context = torch.cat((prompt(20, seed=1), prompt(40, seed=2)))
     generator = torch.Generator().manual_seed(3)
@@ -131,11 +131,10 @@ def test_a_batch_of_prompts_keeps_the_rows_of_the_longest(model, cpu, computed):
     x, y, times, context = (part.to(model.load_device) for part in (x, y, torch.tensor([500.0, 500.0]), context))
     unet.to(model.load_device)
     with torch.no_grad():
-        full = unet(x, times, context, y, transformer_options={})
+        full = in_full(unet, x, times, context, y, transformer_options={})
         assert 256 in computed
         computed.clear()
-        counts = count_equal(context)
-        found = unet(x, times, context, y, transformer_options={}, equal_tokens=counts)
+        found = unet(x, times, context, y, transformer_options={})
     assert set(computed) == {64, 16, 41}
     assert relative_error(found, full) <= EXACT
 

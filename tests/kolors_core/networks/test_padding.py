@@ -1,10 +1,10 @@
-"""The equal tokens of a prompt's padding: counted from the first one, and known to nobody but a marked tensor."""
+"""The equal tokens of a prompt's padding, counted from the first one."""
 
 import math
 
 import pytest
 import torch
-from comfyui_kolors.kolors_core.networks.padding import count_equal, equal_tokens, mark
+from comfyui_kolors.kolors_core.networks.padding import count_equal
 
 
 def prompt(tokens: int, rows: int = 256) -> torch.Tensor:
@@ -25,10 +25,3 @@ def test_what_is_not_a_number_equals_nothing(place):
     states = torch.zeros(1, 9, 4)
     states[0, place, 1] = math.nan
     assert count_equal(states).item() == place
-
-
-def test_only_the_marked_tensor_itself_is_known():
-    states = prompt(20)
-    marked = mark(states, 236)
-    assert (equal_tokens(states), equal_tokens(marked)) == (1, 236) and marked.data_ptr() == states.data_ptr()
-    assert equal_tokens(marked + 0) == equal_tokens(marked[:, 1:]) == 1

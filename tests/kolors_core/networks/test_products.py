@@ -50,7 +50,7 @@ def integers_are_exact():
 @pytest.mark.parametrize("rows", [1, 3, 12, 13, 16, 23, 26, 32, 39, 64, 65])
 @pytest.mark.parametrize("shape", [(1280, 2048), (512, 8192), (2560, 1024)])
 @pytest.mark.parametrize("bias", [None, normal(2560)])
-def test_a_product_of_columns_equals_one_of_rows(rows, shape, bias):
+def test_a_product_of_columns_equals_one_of_rows(monkeypatch, rows, shape, bias):
     operator = products.onednn_linear()
     if operator is None:
         pytest.skip("this torch has not both of MKL and oneDNN")
@@ -59,9 +59,16 @@ def test_a_product_of_columns_equals_one_of_rows(rows, shape, bias):
     if bias is not None:
         bias = bias[: shape[0]]
         expected = expected + bias
+    monkeypatch.setattr(products, "onednn_pays", lambda: True)
     found = products.multiply(x, weight, bias)
     assert relative_error(found, expected) <= EXACT and found.is_contiguous()
     assert torch.equal(products.multiply(x[None], weight, bias), found[None])
+
+
+def test_what_is_quicker_is_measured_once():
+    if products.onednn_linear() is None:
+        pytest.skip("this torch has not both of MKL and oneDNN")
+    assert products.onednn_pays() is products.onednn_pays() and isinstance(products.onednn_pays(), bool)
 
 
 def test_columns_are_taken_where_they_are_quicker():
