@@ -12,7 +12,7 @@ import statistics
 import struct
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
@@ -22,6 +22,7 @@ import loaders
 import torch
 from _alone import run_alone, settle
 from _report import table
+from _rows import Row, compared
 from comfyui_kolors.demo.random_models import random_tokenizer, tokenizer_tensors
 from comfyui_kolors.kolors_core.files.safetensors import DTYPES
 from comfyui_kolors.kolors_core.host.text_encoder.storage import Storage
@@ -128,10 +129,13 @@ def encode_in_this_process(path: str) -> dict[str, float]:
     }
 
 
-def measure(script: str, config: ChatGLM3Config, parent: Path | None = None) -> dict[str, dict[str, float]]:
+def measure(
+    script: str, config: ChatGLM3Config, parent: Path | None = None, names: Iterable[str] = STORAGES
+) -> dict[str, dict[str, float]]:
     """`encode_in_this_process` of a file of each storage, which is written into `parent` and removed again."""
     report = {}
-    for name, storage in STORAGES.items():
+    for name in names:
+        storage = STORAGES[name]
         with tempfile.TemporaryDirectory(dir=parent) as folder:
             tensors = storage.expected(config)
             needed = sum(tensor.nbytes for tensor in tensors.values())
@@ -141,6 +145,24 @@ def measure(script: str, config: ChatGLM3Config, parent: Path | None = None) -> 
             path = write_encoder(Path(folder) / f"{name}.safetensors", tensors, storage.bits)
             report[name] = run_alone(script, "--prompts", path)
     return report
+
+
+def page_rows(report: dict[str, dict[str, float]], halves: dict[str, dict[str, float]], layers: int) -> list[Row]:
+    rows = []
+    for name, case in report.items():
+        rows += [
+            Row(f"Loading, released size, {name}", case["load"]),
+            Row(f"First prompt, released size, {name}", case["first"]),
+            compared(
+                f"Next prompt, released size, {name}", case["next"], case["floor"],
+                beside="reading the weights once", ratio=case["ratio"],
+            ),
+            Row(f"Memory of loading and encoding, released size, {name}", case["peak"], "MiB"),
+        ]  # fmt: skip
+    return rows + [
+        compared(f"Prompt, {layers} layers of the released size, {name}", costs["ours"], costs["diffusers"])
+        for name, costs in halves.items()
+    ]
 
 
 def print_released(report: dict[str, dict[str, float]]) -> None:

@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import asdict, dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,18 @@ class Cost:
 HEADINGS = ("ms", "ms of processor time", "ratio", "ratio of processor time")
 
 
-def compare(runs: dict[Hashable, Callable[[], object]], rounds: int = 7) -> dict[Hashable, Cost]:
+def compare(
+    runs: dict[Hashable, Callable[[], object]], rounds: int = 7, before: Callable[[Any], object] = lambda name: None
+) -> dict[Hashable, Cost]:
     """What each run costs; all are run in turn, `rounds` times, after one round that does not count.
 
-    A ratio is the median of the rounds' ratios: neighbours in a round meet the same other work on the machine.
+    A ratio is the median of the rounds' ratios: neighbours in a round meet the same other work on the machine. What
+    `before` does for a run of that name is not timed.
     """
     times: dict[Hashable, list[tuple[float, float]]] = {name: [] for name in runs}
     for round_ in range(rounds + 1):
         for name, run in runs.items():
+            before(name)
             started = time.perf_counter(), time.process_time()
             run()
             if round_:

@@ -7,7 +7,7 @@ own count of operations at the speed of a large product, and the weights read on
 here.
 
 Where there are two sides, their values are compared first (TOLERANCES), and sides that differ are not timed. Each part
-is written to results/gpu.json when it ends, beside the parts of earlier runs with the same card, host and torch. The
+is written to gpu.json when it ends, beside the parts of earlier runs with the same card, host and torch. The
 plan is for five minutes of an H100, torch.compile last. A choice of parts, with what `python3 dev.py host` names:
 
     COMFYUI_PATH=<comfyui> <python> benchmarks/gpu.py --parts limits encoder --seconds 60
@@ -31,7 +31,9 @@ os.environ.setdefault("KOLORS_BENCH_THREADS", str(os.cpu_count()))  # as users h
 
 import _sides
 import torch
-from _report import RESULTS, save, table
+from _gpu_rows import page_rows
+from _machine import QUICK_RESULTS, results_folder
+from _report import save, table
 from _sides import Prompts, compare, random_prompts, sample, sample_reference
 from _timing import alternate
 from comfyui_kolors.demo.random_models import Sizes
@@ -226,7 +228,8 @@ class Bench:
     """The parts of this benchmark, and what they share: the UNets, and the report."""
 
     def __init__(self, device: Device, dtype: torch.dtype, small: bool, seconds: float, results=None):
-        self.device, self.dtype, self.small, self.results = device, dtype, small, results
+        self.device, self.dtype, self.small = device, dtype, small
+        self.results = results or (QUICK_RESULTS if small else results_folder())
         self.sizes, self.cells, self.steps, self.batch, self.rounds = (
             (SMALL, 8, 2, 2, 1) if small else (RELEASED, 128, 25, 4, 3)
         )
@@ -245,7 +248,7 @@ class Bench:
             "card": self.device.name, "host": comfyui_version.__version__, "torch": torch.__version__,
             "dtype": str(self.dtype), "small": self.small,
         }  # fmt: skip
-        path = (self.results or RESULTS) / "gpu.json"
+        path = self.results / "gpu.json"
         report = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         if report.get("setup", setup) != setup:
             print(f"{path} had figures of {report['setup']}; these are of {setup} and take their place.")
@@ -263,7 +266,7 @@ class Bench:
         if work and "operations" in limits:
             arithmetic, weights = work["operations"] / limits["operations"], work["bytes"] / limits["bytes"]
             self.report["floors"] = {"arithmetic": arithmetic, "weights": weights}
-        save("gpu", self.report, self.results)
+        save("gpu", self.report, self.results, page_rows(self.report))
 
     def entry(self, part: str) -> str | None:
         """A part's place in its section; None where it is all of it."""
@@ -509,7 +512,7 @@ def main(arguments: list[str] | None = None) -> None:
         "--seconds", type=float, default=300.0, help="begin no part beyond these (default: %(default)s)"
     )
     parser.add_argument("--dtype", choices=NAMES.values(), help="default: fp16, on a CPU fp32")
-    parser.add_argument("--results", type=_sides.Path, help="where to (default: benchmarks/results)")
+    parser.add_argument("--results", type=_sides.Path, help="where to (default: this machine's folder)")
     args = parser.parse_args(arguments)
     _sides.conftest.leave_precision_to_host()
     device = Device()

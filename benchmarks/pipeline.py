@@ -4,7 +4,7 @@ Ten guided steps at 256 x 256 pixels, float32 on the CPU, two threads, random we
 prompts that neither side has seen, and a second one of the same prompts: the host keeps what it has encoded, as it does
 for a node whose inputs are unchanged, while diffusers' pipeline encodes anew unless the caller keeps the states. Where
 the first picture of a process spends its time is told by stage; and what a preview at every step costs beside sampling.
-Writes results/pipeline.json.
+Writes pipeline.json.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import _sides
 import torch
 from _alone import run_alone, settle
 from _report import argument_parser, save, table
+from _rows import Row, compared, timed
 from _sides import CFG, MID, SEED, WORDS, Prompts, Sides, build, check_equal, sample, sample_reference
 from _timing import HEADINGS, Cost, compare
 from comfyui_kolors.kolors_core.host import unet
@@ -133,6 +134,16 @@ def stage_rows(stages: dict[str, dict[str, float]]) -> list[tuple]:
     ]  # fmt: skip
 
 
+def page_rows(pictures: dict[str, Cost], stages: dict[str, dict[str, float]], cells: int, steps: int) -> list[Row]:
+    ours, theirs = (sum(stages[side].values()) for side in ("ours", "diffusers"))
+    work = f"{steps} steps at {8 * cells} px"
+    return [
+        timed(f"From prompt to latents, {work}", pictures["ours"], pictures["diffusers"]),
+        timed(f"Another image of the same prompt, {work}", pictures["ours, same prompts"], pictures["diffusers"]),
+        compared(f"First image of a process, from files, {work}", ours, theirs),
+    ]
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argument_parser(__doc__)
     parser.add_argument("--draw", nargs=4, metavar=("SIDE", "FOLDER", "CELLS", "STEPS"), help=argparse.SUPPRESS)
@@ -141,7 +152,7 @@ def main(arguments: list[str] | None = None) -> None:
         side, folder, cells, steps = args.draw
         print(json.dumps(draw_in_this_process(side, folder, int(cells), int(steps))))
         return
-    sizes, cells, steps, rounds = (_sides.random_models.TINY, 8, 2, 1) if args.quick else (MID, 32, 10, 7)
+    sizes, cells, steps, rounds = (_sides.random_models.TINY, 8, 2, 1) if args.quick else (MID, 32, 10, 5)
     stages = measure_first_picture(sizes, cells, steps, rounds)
     with build(sizes) as sides:
         pictures, error = measure_pictures(sides, cells, steps, rounds)
@@ -151,7 +162,8 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"previews: {previews['previews'].ratio * 100:.1f} % of sampling")
     headings = ("First picture of a process, from files", "ours, ms", "share", "diffusers, ms", "ratio")
     print("\n" + table(headings, stage_rows(stages)))
-    save("pipeline", {"pictures": pictures, "error": error, "previews": previews, "stages": stages}, args.results)
+    report = {"pictures": pictures, "error": error, "previews": previews, "stages": stages}
+    save("pipeline", report, args.results, page_rows(pictures, stages, cells, steps))
 
 
 if __name__ == "__main__":

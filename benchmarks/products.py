@@ -2,7 +2,7 @@
 
 Which of them a product takes is decided in `kolors_core/networks/products.py`: `as_columns` by a rule that was read off
 the first table, the others by a measurement in the process. Times are divided by that of the way that is taken.
-Writes results/products.json.
+Writes products.json.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def measure_stored(x: torch.Tensor, weight: torch.Tensor, rounds: int) -> dict[s
 
 def main(arguments: list[str] | None = None) -> None:
     args = argument_parser(__doc__).parse_args(arguments)
-    rows, shapes, rounds = ((3, 16), ((64, 32),), 1) if args.quick else (ROWS, SHAPES, 9)
+    rows, shapes, rounds = ((3, 16), ((64, 32),), 1) if args.quick else (ROWS, SHAPES, 5)
     float32, stored = {}, {}
     for outputs, inputs in shapes:
         generator = torch.Generator().manual_seed(0)

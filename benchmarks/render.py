@@ -1,6 +1,6 @@
 """What `python -m kolors_core.render` costs beside the drawing itself.
 
-    python3 dev.py bench render                     one worker against a plain loop over HTTP
+    python3 dev.py bench render                     one worker against a plain loop over HTTP; writes render.json
     python benchmarks/render.py --scale 1 8 64      images a minute of so many workers on Ray, of what is possible
     python benchmarks/render.py --memory 1000 9000  memory of the process that leads a run of so many rows
 
@@ -30,7 +30,7 @@ sys.path.insert(0, str(ROOT))
 from devtools.demo import DEMO_STEPS, build_prompt  # noqa: E402
 from kolors_core.render.comfyui import ComfyUI  # noqa: E402
 
-ROUNDS, ROWS = 6, 16  # of the plain loop and the engine in turn; images of each
+ROUNDS, ROWS = 4, 16  # of the plain loop and the engine in turn; images of each
 SECONDS = 2.0  # of an image, for the stand-in
 PER_WORKER = 20  # rows
 STUB_GRAPH = {
@@ -129,6 +129,16 @@ def overhead() -> None:
     print(f"rounds of {ROWS} images: {', '.join(f'{ratio:.3f}' for ratio in ratios)}")
     start = statistics.median((seconds - each) * ROWS for _, each, seconds in found)
     print(f"start and end of the command: {start:.2f} s")
+    keep(plain, engine, statistics.median(ratios))
+
+
+def keep(plain: float, engine: float, ratio: float) -> None:
+    """Write render.json, for the page."""
+    from _report import save  # with torch, which nothing else here needs
+    from _rows import compared
+
+    row = compared("Image through the engine for many prompts", engine, plain, beside="a plain loop", ratio=ratio)
+    save("render", {"plain": plain, "engine": engine}, rows=[row])
 
 
 def wait_for(comfyui: ComfyUI) -> None:

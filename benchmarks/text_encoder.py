@@ -1,11 +1,11 @@
 """The text encoder beside diffusers' ChatGLMModel: `python3 dev.py bench text`.
 
 Speed: the encoder as the host runs it and the reference, in turn in one process, on the same random weights, float32 on
-the CPU, two threads; medians and ratios. Memory and time of loading: one process per way to store the weights. Errors
-of each storage against float32, and of its products against those of its values in float32. Writes
-results/text_encoder.json and results/text_encoder.png.
+the CPU, two threads; medians and ratios; and a prompt in each storage. Memory and time of loading: one process per way
+to store the weights. Errors of each storage against float32, and of its products against those of its values in
+float32. Writes text_encoder.json and text_encoder.png.
 
-With --released the size is the published one, and the file results/text_encoder_released.json: see `_released`.
+With --released the size is the published one, and the file text_encoder_released.json: see `_released`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ import loaders
 import torch
 from _alone import run_alone, settle
 from _report import Curve, argument_parser, plot, save, table
-from _timing import Cost, alternate, compare
+from _rows import Row, compared, timed
+from _timing import HEADINGS, Cost, alternate, compare
 from comfyui_kolors.demo.random_models import TINY, Sizes, random_chatglm3, random_tokenizer, tokenizer_tensors
 from comfyui_kolors.kolors_core.files.weights import Weights
 from comfyui_kolors.kolors_core.host.text_encoder.storage import Storage, choose_storage, convert_weights
@@ -127,6 +128,20 @@ def measure_loading(sizes: Sizes, cases: Sequence[tuple[str, str]] = LOADED) -> 
 
 
 @torch.inference_mode()
+def measure_storages(sizes: Sizes, rounds: int) -> dict[str, Cost]:
+    """What a prompt of 20 tokens costs in each storage, float32 first."""
+    encoder = {k: v for k, v in random_chatglm3(sizes, PIECES[sizes]).items() if not k.startswith("output_layer")}
+    config, float32 = ChatGLM3Config.from_state_dict(encoder), Storage(torch.float32, torch.float32)
+    runs = {}
+    for name in STORAGES:
+        storage = choose_storage(name, float32, torch.device("cpu"))
+        model = storage.build(config)
+        model.load_state_dict(convert_weights(config, Weights.of(encoder), float32, storage), assign=True)
+        runs[name] = partial(encode_prompts, model.requires_grad_(False).eval(), [prompt(20)])
+    return compare(runs, rounds)
+
+
+@torch.inference_mode()
 def measure_errors(sizes: Sizes) -> dict[str, dict[str, tuple[float, ...]]]:
     """Relative L2 errors of context and pooled output of each storage.
 
@@ -198,9 +213,31 @@ def print_loading(loading: dict[str, dict[str, float]]) -> None:
     print("\n" + table(headings, rows))
 
 
+def page_rows(speed: dict[str, tuple[dict[str, list], float]], storages: dict[str, Cost], curve: Curve) -> list[Row]:
+    def row(name: str, what: str, index: int = 0) -> Row:
+        costs = speed[what][0]
+        return timed(name, costs["ours"][index], costs["diffusers"][index])
+
+    rows = [
+        *(row(f"Prompt of {tokens} tokens, float32", "curve", index) for index, tokens in enumerate(TOKENS)),
+        row("Prompts of 0 and 20 tokens together, float32", "pair"),
+        row("Prompt of 20 tokens, two layers at the released width, float32", "released width"),
+    ]
+    rows += [
+        Row("Reading the weights once", speed["curve"][1]),
+        Row("Reading the weights once, two layers at the released width", speed["released width"][1]),
+    ]
+    plain = storages["fp32"]
+    for name, cost in storages.items():
+        if cost is not plain:
+            found = f"Prompt of 20 tokens, stored in {name}"
+            rows.append(compared(found, cost.wall, plain.wall, beside="float32", ratio=cost.ratio))
+    return [*rows, curve.row("Prompt, over its tokens")]
+
+
 def run_released(args: argparse.Namespace) -> None:
     sizes, config, rounds = (TINY, _released.TINY, 1) if args.quick else (RELEASED, _released.RELEASED, 3)
-    report = _released.measure(__file__, config, args.folder)
+    report = _released.measure(__file__, config, args.folder, ("int4", "bf16") if args.quick else _released.STORAGES)
     _released.print_released(report)
     halves = measure_diffusers(sizes, rounds)
     rows = [
@@ -209,7 +246,8 @@ def run_released(args: argparse.Namespace) -> None:
     ]
     headings = (f"{sizes.layers} layers of that width", "diffusers, s", "ours, s", "faster by")
     print("\n" + table(headings, rows))
-    save("text_encoder_released", {"storages": report, "layers": halves}, args.results)
+    page_rows = _released.page_rows(report, halves, sizes.layers)
+    save("text_encoder_released", {"storages": report, "layers": halves}, args.results, page_rows)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -243,14 +281,18 @@ def main(arguments: list[str] | None = None) -> None:
     print_speed(speed, names)
     errors = measure_errors(mid)
     print_errors(errors)
+    storages = measure_storages(mid, rounds)
+    print("\n" + table(("Stored in", *HEADINGS), [(name, *cost.cells(1)) for name, cost in storages.items()]))
     loading = measure_loading(large, QUICK if args.quick else LOADED)
     print_loading(loading)
     report = {what: {"cases": names[what], "floor": floor} | costs for what, (costs, floor) in speed.items()}
-    save("text_encoder", {"speed": report, "errors": errors, "loading": loading}, args.results)
     costs, floor = speed["curve"]
     curves = {side: costs[side] for side in ("ours", "diffusers")}
     curves["reading the weights once"] = [Cost(floor, floor, 0.0, 0.0)] * len(TOKENS)
-    plot("text_encoder", [Curve("tokens of text", list(TOKENS), curves)], args.results)
+    curve = Curve("tokens of text", list(TOKENS), curves)
+    report = {"speed": report, "errors": errors, "storages": storages, "loading": loading}
+    save("text_encoder", report, args.results, page_rows(speed, storages, curve))
+    plot("text_encoder", [curve], args.results)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
 """One guided step beside diffusers' and the host's own SDXL: `python3 dev.py bench unet`.
 
 Float32 on the CPU, two threads, random weights, each side in its own sampling stack, in turn in one process; runs of a
-few steps, divided by their number. Curves over tokens of the prompt, size, batch and steps. Writes results/unet.json
-and results/unet.png.
+few steps, divided by their number. Curves over tokens of the prompt, size, batch and steps. Writes unet.json and
+unet.png.
 """
 
 from __future__ import annotations
 
 import _sides
 from _report import Curve, argument_parser, plot, save, table
+from _rows import Row, compared, timed
 from _sides import MID, Sides, build, check_equal, random_prompts, sample, sample_reference, with_attention
 from _timing import HEADINGS, Cost, compare
 
@@ -18,6 +19,13 @@ CURVES = {
     "side": (16, 32, 64, 128),
     "batch": (1, 2, 4, 8),
     "steps": (1, 5, 20, 50),
+}
+#: What the curves are called on the page, and the power of the value that is the work: a side's work is its cells.
+GROWTH = {
+    "tokens": ("Step, over the tokens of the prompt", 1),
+    "side": ("Step, over the area of the image", 2),
+    "batch": ("Step, over the batch", 1),
+    "steps": ("Sampling, over the steps", 1),
 }
 QUICK = {"tokens": (1, 255), "side": (8, 16), "batch": (1, 2), "steps": (1, 2)}
 
@@ -53,6 +61,15 @@ def measure_curve(sides: Sides, what: str, values, rounds: int, base: dict[str, 
     return Curve(what, list(values), costs)
 
 
+def page_rows(steps: dict[str, dict[str, Cost]], curves: list[Curve]) -> list[Row]:
+    rows = []
+    for size, costs in steps.items():
+        ours, stock = costs["ours"], costs["host SDXL, torch attention"]
+        rows.append(timed(f"Guided step, {size}", ours, costs["diffusers"]))
+        rows.append(compared(f"Guided step, {size}", ours.wall, stock.wall, beside="ComfyUI's SDXL, torch attention"))
+    return rows + [curve.row(*GROWTH[curve.what]) for curve in curves]
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argument_parser(__doc__)
     args = parser.parse_args(arguments)
@@ -67,9 +84,9 @@ def main(arguments: list[str] | None = None) -> None:
         base = {"tokens": 20, "side": all_values["side"][0] if args.quick else 32, "batch": 1, "steps": 1}
         curves = [measure_curve(sides, what, values, max(1, rounds // 2), base) for what, values in all_values.items()]
     for curve in curves:
-        # A side's work is its cells.
-        print(f"\n{curve.table()}\n{curve.growth(2 if curve.what == 'side' else 1)}")
-    save("unet", {"steps": steps, "errors": errors, "curves": {c.what: c.json() for c in curves}}, args.results)
+        print(f"\n{curve.table()}\n{curve.growth(GROWTH[curve.what][1])}")
+    report = {"steps": steps, "errors": errors, "curves": {curve.what: curve.json() for curve in curves}}
+    save("unet", report, args.results, page_rows(steps, curves))
     plot("unet", curves, args.results)
 
 

@@ -38,6 +38,8 @@ OLD_WORDS = re.compile(
     r"|do not add up|belongs? into)\b",
     re.IGNORECASE,
 )
+#: The tables that a benchmark writes, one for each machine.
+MEASURED = re.compile(r"^<!-- measured by .*?^<!-- /measured by", re.DOTALL | re.MULTILINE)
 MODULE = re.compile(r"`((?:kolors_core|nodes)/[\w/]+\.py)`")
 STEP = re.compile(r"^\d+\. `(\S+?\.py)`[:：](.*)$", re.MULTILINE)
 
@@ -103,10 +105,10 @@ def old_words(text: str) -> list[str]:
 
 
 def lone_ratios(text: str) -> list[str]:
-    """Lines that give a step's ratio to diffusers on one kind of processor and not on the other."""
+    """Lines of prose that give a step's ratio to diffusers on one kind of processor and not on the other."""
     return [
         line[:60]
-        for line in text.splitlines()
+        for line in MEASURED.sub("", text).splitlines()
         if bool(re.search(r"\b0\.69\b", line)) != bool(re.search(r"\b0\.85\b", line))
     ]
 
@@ -150,8 +152,9 @@ def test_a_ratio_that_depends_on_the_processor_stands_with_the_other_one(page):
     assert not lone_ratios(read(page))
 
 
-def test_the_ratios_are_given_somewhere():
-    assert "0.69 | 0.85" in read(ROOT / "docs" / "performance.md")
+def test_the_ratio_is_given_for_more_than_one_processor():
+    (measured,) = MEASURED.findall(read(ROOT / "docs" / "performance.md"))
+    assert len(re.findall(r"^\| Guided step, 512 px .*diffusers.* \d\.\d\d \|$", measured, re.MULTILINE)) > 1
 
 
 def test_page_rules_find_faults(tmp_path):
@@ -175,6 +178,7 @@ def test_page_rules_find_faults(tmp_path):
         assert old_words(f"One sentence. {planted} in another one."), planted
     assert not old_words("`a picture` ![package](images/picture.webp) ref\n```\nthe host\n```\npackage, depict, amend")
     assert not old_words(GLOSSARY.sub("", "## Words\n| image | picture |\n## House rules\n"))
+    assert not lone_ratios("0.69, 0.85\n<!-- measured by x -->\n0.69\n<!-- /measured by x -->\n")
     assert lone_ratios("it takes 0.69 of the time") and lone_ratios("0.85") and not lone_ratios("0.69, 0.85, and 10.69")
 
 

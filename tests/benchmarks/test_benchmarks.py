@@ -8,18 +8,22 @@ import sys
 from pathlib import Path
 
 import pytest
+from comfyui_kolors.devtools.bench_words import PLOTS, translated
 
 pytestmark = pytest.mark.host
 
 FOLDER = Path(__file__).resolve().parent.parent.parent / "benchmarks"
 REPORTS = {
-    "text_encoder": ("speed", "errors", "loading"),
+    "text_encoder": ("speed", "errors", "storages", "loading"),
     "products": ("float32", "stored"),
-    "ip_adapter": ("curve", "errors"),
+    "additions": ("IP-Adapters", "ControlNets", "LoRAs in the weights", "LoRAs that wait"),
     "unet": ("steps", "errors", "curves"),
     "pipeline": ("pictures", "error", "previews", "stages"),
-    "load": ("medians", "ratios"),
+    "load": ("medians", "ratios", "curve"),
     "memory": ("peaks",),
+    "start": ("images",),
+    "migration": ("graphs", "curve"),
+    "damaged": ("found",),
     "gpu": ("limits", "floors", "unet", "encoder", "vae", "rows"),
 }
 
@@ -35,7 +39,7 @@ def figures(report) -> list[float]:
 
 @pytest.mark.parametrize("name", REPORTS)
 def test_a_benchmark_runs_at_a_tiny_size(name, tmp_path):
-    if name in ("text_encoder", "load", "memory") and not Path("/proc/self/clear_refs").exists():
+    if name in ("text_encoder", "load", "memory", "damaged") and not Path("/proc/self/clear_refs").exists():
         pytest.skip("only Linux tells the peak of a process's memory")
     command = [sys.executable, FOLDER / f"{name}.py", "--quick", "--results", tmp_path]
     done = subprocess.run(
@@ -49,7 +53,9 @@ def test_a_benchmark_runs_at_a_tiny_size(name, tmp_path):
         numbers = figures(report[part])
         assert numbers and all(number >= 0 for number in numbers), part
     assert "failed" not in json.dumps(report)
-    assert (tmp_path / f"{name}.png").is_file() == (name in ("text_encoder", "ip_adapter", "unet"))
+    assert (tmp_path / f"{name}.png").is_file() == (name in PLOTS["en"])
+    assert all(translated(row["name"], "zh") != row["name"] for row in report["page"])
+    assert report["page"] or name in ("products", "lists")  # the first are for who chooses between ways to multiply
 
 
 def test_the_text_encoder_runs_at_its_released_layout(tmp_path):
@@ -59,7 +65,8 @@ def test_the_text_encoder_runs_at_its_released_layout(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr[-3000:]
     report = json.loads((tmp_path / "text_encoder_released.json").read_text(encoding="utf-8"))
-    assert set(report["storages"]) == {"int8", "int4", "fp16", "bf16"}
+    assert all(translated(row["name"], "zh") != row["name"] for row in report["page"])
+    assert set(report["storages"]) == {"int4", "bf16"}
     assert all(number > 0 for number in figures(report["storages"]) + figures(report["layers"]))
 
 
