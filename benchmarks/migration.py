@@ -21,7 +21,7 @@ from old_graphs import GRAPHS, OldGraph, text_to_image
 
 COUNT, ROUNDS = 1000, 3
 #: Graphs of seven nodes each, in one file.
-COPIES = (1, 10, 100, 300)
+COPIES = (1, 10, 100, 300, 1000)
 
 
 def convert(text: str) -> str:

@@ -128,4 +128,4 @@ def _report_replaced(graph: Graph, in_file: list[Node]) -> None:
     gone = [node for node in in_file if node not in graph.nodes]
     extended = [node.old for node in graph.nodes if node.old]
     for old in dict.fromkeys([*graph.outputs, *gone, *extended]):
-        graph.report.map(old, [node.type for node in graph.nodes if node.old is old])
+        graph.report.map(old, [node.type for node in graph.added.get(old, ()) if node in graph.nodes])

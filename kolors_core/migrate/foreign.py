@@ -26,14 +26,16 @@ INPUTS = {"kolors_model": "KOLORSMODEL", "chatglm3_model": "CHATGLM3MODEL", "kol
 def report_foreign(graph: Graph) -> None:
     """Name every node that stays although it takes or gives such a type, which the server would refuse."""
     known = TABLE.keys() | PASSING | EVERYWHERE | graph.boxes
-    given = [one for node in graph.nodes if node.type in TABLE for one in _given_to(node)]
+    given: dict[Node, list[str]] = {}
+    for source, kind in (one for node in graph.nodes if node.type in TABLE for one in _given_to(node)):
+        given.setdefault(source, []).append(kind)
     for node in (node for node in graph.nodes if node.type not in known):
         if node.type.replace(" ", "") in ADVICE:
             graph.report.note(node, ADVICE[node.type.replace(" ", "")])
         for kind in dict.fromkeys([*_slot_types(node, "inputs"), *_taken_by(node)]):
             new, taker, _ = TYPES[kind]
             _leave(graph, node, f"it takes {kind}, in whose place there is {new} now", taker)
-        for kind in dict.fromkeys([*_slot_types(node, "outputs"), *(kind for source, kind in given if source is node)]):
+        for kind in dict.fromkeys([*_slot_types(node, "outputs"), *given.get(node, ())]):
             new, _, giver = TYPES[kind]
             _leave(graph, node, f"it gives {kind}, where {new} is needed now", giver)
 

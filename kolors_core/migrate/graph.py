@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -113,10 +113,11 @@ class Graph:
     """One graph of a file: all of an API prompt, or the canvas, or one of its subgraphs."""
 
     def __init__(self, nodes: Iterable[Node], report: Report, on_canvas: bool = True, boxes: Iterable[str] = ()):
-        self.nodes = list(nodes)
+        self.nodes = dict.fromkeys(nodes)  # in order; that a node is among them is asked often
         self.report = report
         self.on_canvas = on_canvas
         self.boxes = set(boxes)  # types that stand for a subgraph, outside and inside
+        self.added: dict[Node, list[Node]] = {}  # for each node of the file that mappings added some for
         self.outputs: dict[Node, dict[int, Link]] = {}  # of each replaced node: where its outputs come from now
         self.encoded: dict[Node | None, EncodedPrompts] = {}
         self.renamed: dict[tuple[str, str], tuple[Node, str]] = {}  # (old id, widget) -> its successor
@@ -135,7 +136,7 @@ class Graph:
         A value that the input cannot hold is brought into its range or replaced by its default, and reported.
         """
         shape = SHAPES[kind]
-        first = not any(node.old is old and node.stands_in for node in self.nodes)
+        first = not any(node.stands_in for node in self.added.get(old, ()))
         values = {name: value for name, value in values.items() if value is not None and not leads_nowhere(value)}
         for name, value in values.items():
             if not isinstance(value, Link) and name != CONTROL:
@@ -149,7 +150,8 @@ class Graph:
                 todo = f"{sender} may reach it; see that it does." if sender else "Connect it."
                 self.report.note(old, f"{missing.name} of {kind} is not connected. {todo}")
         node = Node(kind, values, old=old, stands_in=first)
-        self.nodes.append(node)
+        self.nodes[node] = None
+        self.added.setdefault(old, []).append(node)
         return Link(node, 0)
 
     def add_beside(self, old: Node, kind: str, **values: Any) -> Link:
@@ -204,9 +206,8 @@ class Graph:
 
     def stand_in(self, new: Node) -> None:
         """Let this one of the nodes that were added for the same old one take its place."""
-        for node in self.nodes:
-            if node.old is new.old:
-                node.stands_in = node is new
+        for node in self.added[new.old] if new.old else ():
+            node.stands_in = node is new
 
     def _fit(self, old: Node, kind: str, widget: Input, value: Any) -> Any:
         """The value that a widget can hold; a report if it had to change."""
@@ -222,17 +223,19 @@ class Graph:
 
         removable: types of nodes of the file that go when their last consumer has gone.
         """
-        self.nodes = [node for node in self.nodes if node not in self.outputs]
+        self._drop(self.outputs)
         lost = [(node, link) for node in self.nodes for link in self._resolve_links(node)]
-        while idle := [node for node in self.nodes if self._is_idle(node, removable)]:
-            self.nodes = [node for node in self.nodes if node not in idle]
-        emptied = {node for node, _ in lost if node.type in EVERYWHERE and not any(node.links)}
-        self.nodes = [node for node in self.nodes if node not in emptied]
+        while idle := self._idle(removable):
+            self._drop(idle)
+        self._drop({node for node, _ in lost if node.type in EVERYWHERE and not any(node.links)})
         for node, link in lost:
             if node.old is None and node in self.nodes:
                 self.report.note(link.node, f"its output {link.slot} went into {node}, which now gets nothing.")
         for node in self.nodes:
             node.stands_in = node.stands_in and node.old not in self.nodes
+
+    def _drop(self, nodes: Collection[Node]) -> None:
+        self.nodes = {node: None for node in self.nodes if node not in nodes}
 
     def _resolve_links(self, node: Node) -> list[Link]:
         """Let the inputs of a node come from what is there now. Returns the links that lead nowhere any more."""
@@ -258,10 +261,11 @@ class Graph:
         setters = {node.setter for node in self.nodes if node.setter}
         return {link.node for node in self.nodes for link in node.links} | setters
 
-    def _is_idle(self, node: Node, removable: set[str]) -> bool:
-        """Whether nothing reads the node although something did, or its predecessor was read."""
-        known = node.old is not None or node.type in removable
-        return known and (node.old or node) in self.used_before and node not in self._used()
+    def _idle(self, removable: set[str]) -> set[Node]:
+        """The nodes that nothing reads although something did, or their predecessors were read."""
+        used = self._used()
+        known = (node for node in self.nodes if node.old is not None or node.type in removable)
+        return {node for node in known if (node.old or node) in self.used_before and node not in used}
 
 
 def new_type(kind: Any) -> Any:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from bisect import insort
+from collections.abc import Iterator
+from itertools import chain, takewhile
 from typing import Any, NamedTuple
 
 from .shapes import SHAPES
 
 HEAD = 50  # pixels above a node's position: its title, and the badge with its pack's name
 GAP = 20  # pixels around nodes that are added
+STRIP = 256  # pixels, about a node's width
 
 
 class Box(NamedTuple):
@@ -71,13 +75,32 @@ def arrange(nodes: list[tuple[dict, dict | None]]) -> None:
     for raw, old in added:
         _take_position(raw, old)
     before = {id(raw): box_of(old) for raw, old in in_place} | {id(raw): box_of(raw) for raw in kept}
-    placed = [*kept, *(raw for raw, _ in in_place)]
-    _push_down(placed, before)
+    columns = _push_down([*kept, *(raw for raw, _ in in_place)], before)
     successors = {old["id"]: raw for raw, old in in_place}
     for raw, old in added:
         if raw["id"] != old["id"]:
-            _place_below(raw, successors.get(old["id"], old), placed)
-            placed.append(raw)
+            _place_below(raw, successors.get(old["id"], old), columns)
+            columns.add(box_of(raw))
+
+
+class Columns:
+    """Boxes that are placed, by the strips of the canvas that they reach into; in each the lowest comes first."""
+
+    def __init__(self):
+        self.strips: dict[int, list[tuple[Box, Box]]] = {}
+
+    def add(self, box: Box, before: Box | None = None) -> None:
+        """before: the box of the same node before anything was moved, if it was there."""
+        for strip in _strips(box):
+            insort(self.strips.setdefault(strip, []), (box, before or box), key=lambda pair: -pair[0].bottom)
+
+    def near(self, box: Box) -> Iterator[list[tuple[Box, Box]]]:
+        """The strips that a box reaches into: boxes, the lowest first, each with its box before."""
+        return (self.strips.get(strip, []) for strip in _strips(box))
+
+
+def _strips(box: Box) -> range:
+    return range(int(box.x // STRIP), int(box.right // STRIP) + 1)
 
 
 def _take_position(raw: dict, old: dict) -> None:
@@ -87,12 +110,17 @@ def _take_position(raw: dict, old: dict) -> None:
     raw["pos"] = list(pair(old.get("pos")))
 
 
-def _place_below(raw: dict, anchor: dict, placed: list[dict]) -> None:
+def _place_below(raw: dict, anchor: dict, columns: Columns) -> None:
     """Put a node where another one stands, or below, where it touches none of those that are placed."""
     x, y = pair(anchor.get("pos"))
     raw["pos"] = [x, y]
-    while covered := [box for box in map(box_of, placed) if box.meets(_grown(box_of(raw)))]:
-        raw["pos"] = [x, max(box.y + box.height for box in covered) + HEAD + GAP]
+    while covered := _covered(_grown(box_of(raw)), columns):
+        raw["pos"] = [x, max(box.bottom for box in covered) + HEAD + GAP]
+
+
+def _covered(box: Box, columns: Columns) -> list[Box]:
+    reaching = (takewhile(lambda pair: pair[0].bottom > box.y, strip) for strip in columns.near(box))
+    return [placed for placed, _ in chain.from_iterable(reaching) if placed.meets(box)]
 
 
 def _grown(box: Box) -> Box:
@@ -100,25 +128,29 @@ def _grown(box: Box) -> Box:
     return Box(box.x - GAP / 2, box.y - GAP / 2, box.width + GAP, box.height + GAP)
 
 
-def _push_down(raws: list[dict], before: dict[int, Box]) -> None:
+def _push_down(raws: list[dict], before: dict[int, Box]) -> Columns:
     """Move nodes down until none is nearer to one above it than it was `before`, or lies on it."""
-    done: list[dict] = []
+    columns = Columns()
     for raw in sorted(raws, key=lambda raw: before[id(raw)].y):
-        x, _ = pair(raw.get("pos"))
-        top = max([_lowest(other, raw, before) for other in done], default=box_of(raw).y)
-        if top > box_of(raw).y:
-            raw["pos"] = [x, top + HEAD]
-        done.append(raw)
+        box = box_of(raw)
+        top = _top(box, before[id(raw)], columns)
+        if top > box.y:
+            raw["pos"] = [box.x, top + HEAD]
+            box = box._replace(y=top)
+        columns.add(box, before[id(raw)])
+    return columns
 
 
-def _lowest(above: dict, raw: dict, before: dict[int, Box]) -> float:
-    """Where the box of `raw` may begin at the highest for `above`, which stood higher before."""
-    upper, lower = box_of(above), box_of(raw)
-    if not (upper.x < lower.x + lower.width and lower.x < upper.x + upper.width):
-        return lower.y
-    old_upper, old_lower = before[id(above)], before[id(raw)]
-    lay_on_it = old_upper.meets(old_lower)
-    return upper.y + upper.height - (old_upper.y + old_upper.height - old_lower.y if lay_on_it else 0)
+def _top(box: Box, before: Box, columns: Columns) -> float:
+    """Where a box may begin at the highest below those that stood higher before."""
+    top = box.y
+    for strip in columns.near(box):
+        for above, old in strip:
+            if above.bottom <= top:
+                break
+            if above.x < box.right and box.x < above.right:
+                top = max(top, above.bottom - (old.bottom - before.y if old.meets(before) else 0))
+    return top
 
 
 def fit_groups(groups: list[dict], before: dict[Any, Box], after: list[tuple[dict, Any]]) -> None:

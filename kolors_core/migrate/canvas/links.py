@@ -50,12 +50,13 @@ def _linked_slots(node: Node, written: dict[Node, dict]) -> Iterator[tuple[int, 
 
 def list_in_nodes(written: dict[Node, dict], links: dict[int, dict]) -> None:
     """Write the numbers of the links into the slots of the nodes."""
+    targets, origins = _numbers(links, "target"), _numbers(links, "origin")
     for node, raw in written.items():
         for index, slot in enumerate(list_at(raw, "inputs")):
-            slot["link"] = next(iter(_links_at(links, "target", node.id, index)), None)
+            slot["link"] = next(iter(targets.get((node.id, index), ())), None)
         for index, slot in enumerate(list_at(raw, "outputs")):
             had_list = slot.get("links") is not None
-            slot["links"] = _links_at(links, "origin", node.id, index) or ([] if had_list else None)
+            slot["links"] = origins.get((node.id, index)) or ([] if had_list else None)
 
 
 def list_at_boundary(scope: dict, links: dict[int, dict]) -> None:
@@ -64,10 +65,14 @@ def list_at_boundary(scope: dict, links: dict[int, dict]) -> None:
         node = dict_at(scope, boundary).get("id")
         if node is None:
             continue
+        numbers = _numbers(links, end)
         for index, slot in enumerate(list_at(scope, name)):
-            slot["linkIds"] = _links_at(links, end, node, index)
+            slot["linkIds"] = numbers.get((node, index), [])
 
 
-def _links_at(links: dict[int, dict], end: str, node: Any, slot: int) -> list[int]:
-    """The numbers of the links with this "origin" or "target"."""
-    return [number for number, link in links.items() if (link[f"{end}_id"], link[f"{end}_slot"]) == (node, slot)]
+def _numbers(links: dict[int, dict], end: str) -> dict[tuple[Any, Any], list[int]]:
+    """The numbers of the links by node and slot at their "origin" or "target"."""
+    found: dict[tuple[Any, Any], list[int]] = {}
+    for number, link in links.items():
+        found.setdefault((link[f"{end}_id"], link[f"{end}_slot"]), []).append(number)
+    return found

@@ -71,7 +71,7 @@ def _adapter_of(old: Node, graph: Graph) -> Link:
             "FaceID'."
         )
     owner = loader if loader in graph.nodes else old
-    added = [node for node in graph.nodes if node.old is owner and node.type == "KolorsIPAdapterLoader"]
+    added = [node for node in graph.added.get(owner, ()) if node.type == "KolorsIPAdapterLoader"]
     if added:
         return Link(added[0], 0)
     link = graph.add_beside(owner, "KolorsIPAdapterLoader", ipadapter_name=only_widget(loader, "ipadapter_file"))

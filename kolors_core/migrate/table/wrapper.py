@@ -62,7 +62,7 @@ def _encoder_of(old: Node, graph: Graph) -> Link | None:
     if isinstance(old.get("chatglm3_model"), Link) or loader is None:
         return old.get("chatglm3_model")
     owner = loader if loader in graph.nodes else old
-    added = [node for node in graph.nodes if node.old is owner and node.type == "KolorsChatGLM3Loader"]
+    added = [node for node in graph.added.get(owner, ()) if node.type == "KolorsChatGLM3Loader"]
     return Link(added[0], 0) if added else _add_encoder(owner, graph, "default")
 
 

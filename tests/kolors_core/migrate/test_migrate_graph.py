@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import cProfile
+
 import pytest
 from comfyui_kolors.kolors_core.migrate import convert_graph
 from comfyui_kolors.kolors_core.migrate.shapes import SHAPES
 from graph_files import as_canvas, canvas_faults, nodes_of
-from old_graphs import kijai, text_to_image
+from old_graphs import OldGraph, kijai, text_to_image
 
 
 def test_values_of_another_kind_become_the_default(form):
@@ -125,3 +127,20 @@ def test_a_get_without_its_set_is_said():
             node["inputs"]["chatglm3_model"] = got
     _, report = convert_graph(as_canvas(graph))
     assert sum("clip of KolorsPromptEncode is not connected" in line for line in report.notes) == 2
+
+
+def test_the_work_grows_with_the_nodes_alone(form):
+    """Counted in calls, which are the same on every machine."""
+
+    def calls(copies: int) -> int:
+        size, whole = len(text_to_image()), OldGraph()
+        for start in range(0, copies * size, size):
+            for key, node in text_to_image().items():
+                inputs = {name: [str(int(value[0]) + start), value[1]] if isinstance(value, list) else value
+                          for name, value in node["inputs"].items()}  # fmt: skip
+                whole[str(int(key) + start)] = node | {"inputs": inputs}
+        graph, profile = form(whole), cProfile.Profile()
+        profile.runcall(convert_graph, graph)
+        return sum(entry.callcount for entry in profile.getstats())
+
+    assert calls(80) < 2.2 * calls(40)
