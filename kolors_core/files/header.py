@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 SAFETENSORS = re.compile(rb".{8}\{", re.DOTALL)  # how such a file begins: the length of the header, then the header
 TORCH = re.compile(rb"PK\x03\x04|\x80")  # how a torch file begins
 HEAD_BYTES = 4096  # the metadata comes first in the header of a safetensors file
+READ_ONLY = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)  # a pipe does not wait for ever
+START_BYTES = 32_768  # as many headers have at most
 LENGTH = 8  # bytes at the start of the file that tell the length of the header
 LONGEST = 100_000_000  # bytes of a header, by the format
 METADATA = "__metadata__"
@@ -53,6 +55,27 @@ def read_head(path: Path) -> bytes:
             return file.read(HEAD_BYTES)
     except OSError:
         return b""
+
+
+def read_start(file: int) -> bytes:
+    """All bytes up to the values of the safetensors file behind a descriptor; of another file the first START_BYTES.
+
+    Fewer where the header is longer than the file or than LONGEST. Raises OSError.
+    """
+    start = os.read(file, START_BYTES)
+    if not SAFETENSORS.match(start):
+        return start
+    end = LENGTH + int.from_bytes(start[:LENGTH], "little")
+    if end > len(start) and end <= min(os.fstat(file).st_size, LENGTH + LONGEST):
+        while len(start) < end and (more := os.read(file, end - len(start))):
+            start += more
+    return start[:end]
+
+
+def is_whole(start: bytes) -> bool:
+    """Whether `read_start` gave the whole header of a safetensors file; of one that is being written it may not."""
+    length = int.from_bytes(start[:LENGTH], "little")
+    return len(start) == LENGTH + length and start.rstrip().endswith(b"}") and start.find(b"\0", LENGTH) < 0
 
 
 def describe_signature(head: bytes) -> str:

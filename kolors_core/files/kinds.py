@@ -7,13 +7,25 @@ mark of Kolors' models among its bytes is not parsed.
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from collections.abc import Mapping
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import NamedTuple
 
 from .control_net_keys import is_usable
-from .header import INDEX, SAFETENSORS, parse_shapes, read_head, read_header_text, read_index
+from .header import (
+    HEAD_BYTES,
+    INDEX,
+    LENGTH,
+    READ_ONLY,
+    SAFETENSORS,
+    is_whole,
+    parse_shapes,
+    read_index,
+    read_start,
+)
 from .identify import Shaped, find_chatglm3, find_kolors_unet
 from .ip_adapter_keys import describe_foreign, extract_ip_adapter
 from .torch_pickle import ZIP, read_torch
@@ -29,21 +41,53 @@ MARKS = (
 LARGEST = 1 << 26  # bytes of a pickle that names tensors
 
 
-def find_kinds(path: Path) -> frozenset[str]:
-    """The kinds of Kolors' models in a file, or in the shards that an index names; none where it cannot be read.
+class Content(NamedTuple):
+    """What a file held when it was read.
+
+    kinds: those of Kolors' models in it; None where it cannot be told, or not yet, as of a file that is being written.
+    state: what it was like then; empty where it cannot be opened.
+    """
+
+    kinds: frozenset[str] | None
+    state: tuple[int, ...] = ()
+
+
+def describe_state(status: os.stat_result) -> tuple[int, int]:
+    """What changes with a file: its time of change in ns, and its size in bytes."""
+    return status.st_mtime_ns, status.st_size
+
+
+def find_kinds(path: str | Path) -> Content:
+    """The kinds of Kolors' models in a file, or in the shards that an index names.
 
     A torch file that is not zipped, as before torch 1.6, would have to be read whole and is passed over. Of GGUF files
     the first bytes name the model.
     """
+    state: tuple[int, ...] = ()
     try:
-        if fnmatch(path.name, INDEX):
-            return _judge_index(path)
-        head = read_head(path)
-        if head.startswith(b"GGUF"):
-            return frozenset({ENCODER} if b"chatglm" in head else ())
-        return judge(_read_tensors(path, head))
+        file = os.open(path, READ_ONLY)
+        try:
+            state = describe_state(os.fstat(file))
+            start = read_start(file)
+        finally:
+            os.close(file)
+        return Content(_judge_file(os.fspath(path), start), state)
     except Exception:  # of any type, for a damaged file is read as whatever it says
-        return frozenset()
+        return Content(None, state)
+
+
+def _judge_file(path: str, start: bytes) -> frozenset[str] | None:
+    """The kinds by the bytes that a file begins with, and by more of it where those are not enough."""
+    if path.endswith(".json"):
+        return _judge_index(Path(path)) if fnmatch(os.path.basename(path), INDEX) else None
+    if start.startswith(b"GGUF"):
+        head = start[:HEAD_BYTES]
+        return frozenset({ENCODER}) if b"chatglm" in head else frozenset() if len(head) == HEAD_BYTES else None
+    return _judge(_read_tensors(path, start))
+
+
+def _judge(tensors: Mapping[str, Shaped] | None) -> frozenset[str] | None:
+    return judge(tensors) if tensors else None if tensors is None else frozenset()
 
 
 def judge(tensors: Mapping[str, Shaped]) -> frozenset[str]:
@@ -59,27 +103,38 @@ def judge(tensors: Mapping[str, Shaped]) -> frozenset[str]:
     return frozenset(kind for kind, is_there in found.items() if is_there)
 
 
-def _judge_index(path: Path) -> frozenset[str]:
+def _judge_index(path: Path) -> frozenset[str] | None:
     keys = read_index(path)
     shards = find_shards(path)
     if find_chatglm3(keys) is not None:
         return frozenset({ENCODER})
     if not _has_mark(json.dumps(list(keys)).encode()):
-        return frozenset()
-    return judge({key: tensor for shard in shards for key, tensor in _read_tensors(shard, read_head(shard)).items()})
+        return frozenset() if keys else None
+    tensors: dict[str, Shaped] = {}
+    for shard in shards:
+        with shard.open("rb", buffering=0) as file:
+            some = _read_tensors(str(shard), read_start(file.fileno()))
+        if some is None:
+            return None
+        tensors |= some
+    return _judge(tensors)
 
 
-def _read_tensors(path: Path, head: bytes) -> Mapping[str, Shaped]:
-    """The tensors of a file without their values; none where it has no mark of Kolors' models."""
-    if SAFETENSORS.match(head):
-        text = read_header_text(path)
-        return parse_shapes(text) if _has_mark(text) else {}
-    if head.startswith(ZIP) and _has_mark(_read_pickle(path)):
-        return read_torch(path)[0]
-    return {}
+def _read_tensors(path: str, start: bytes) -> Mapping[str, Shaped] | None:
+    """The tensors of a file without their values; empty where it has no mark of Kolors' models.
+
+    None where the file is of no kind that has them, or is not whole.
+    """
+    if SAFETENSORS.match(start):
+        if not is_whole(start):
+            return None
+        return parse_shapes(start[LENGTH:]) if _has_mark(start) else {}
+    if start.startswith(ZIP):
+        return read_torch(Path(path))[0] if _has_mark(_read_pickle(path)) else {}
+    return None
 
 
-def _read_pickle(path: Path) -> bytes:
+def _read_pickle(path: str) -> bytes:
     """The pickle that names the tensors of a zipped torch file, not unpickled."""
     with zipfile.ZipFile(path) as file:
         member = next(member for member in file.infolist() if member.filename.endswith("data.pkl"))
@@ -87,4 +142,4 @@ def _read_pickle(path: Path) -> bytes:
 
 
 def _has_mark(text: bytes) -> bool:
-    return any(mark in text for mark in MARKS)
+    return any(map(text.__contains__, MARKS))

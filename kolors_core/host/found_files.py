@@ -11,12 +11,14 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
+from typing import NamedTuple
 
 import folder_paths
 
 from ..files.kinds import CHECKPOINT, CONTROL_NET, ENCODER, IP_ADAPTER, UNET
 from ..models.folders import PACKAGE
-from .walk import Candidate, is_weight_name, read_folder, search
+from .walk import Candidate, is_weight_name, once_per_request, read_folder, search
 
 DIFFUSERS, LLM = "diffusers", "LLM"
 PLACES = (LLM, DIFFUSERS, CHECKPOINT)
@@ -25,7 +27,28 @@ MINIATURE_FOLDER = PACKAGE / "demo" / "models"
 KINDS = (UNET, ENCODER, CONTROL_NET, IP_ADAPTER, CHECKPOINT)
 UNET_PART = "unet"  # of a diffusers folder
 
+
+class Found(NamedTuple):
+    """A file with Kolors' models, the kinds of these, and its name in its place."""
+
+    name: str
+    file: Candidate
+    kinds: frozenset[str]
+
+
 # ---- listing
+
+
+def read_ahead() -> Thread:
+    """Read in the background what the first lists after a start would have to read: every header in `PLACES`."""
+
+    def read() -> None:
+        for place in PLACES:
+            _models_in(place)
+
+    thread = Thread(target=read, name="kolors-lists", daemon=True)
+    thread.start()
+    return thread
 
 
 def list_found(kind: str) -> list[str]:
@@ -36,16 +59,24 @@ def list_found(kind: str) -> list[str]:
     so that no node begins with it where there is another model.
     """
     found = {place: _models_in(place) for place in PLACES}
-    taken = {file.real for folder in _folders_of(kind) for file in search(folder)} if any(found.values()) else set()
+    files = [one.file for models in found.values() for one in models if kind in one.kinds]
+    taken = _find_own(kind, files) if files else set()
     names = {name for place, files in found.items() for name in _names(place, kind, files, taken)}
     return sorted(names) + sorted(_names(MINIATURE, kind, _models_in(MINIATURE), set()))
 
 
-def _names(place: str, kind: str, files: list[tuple[str, Candidate]], taken: set[str]) -> Iterator[str]:
+def _find_own(kind: str, files: list[Candidate]) -> set[str]:
+    """Real paths of what is in the host's own folders of a kind; of all that are among the files, and of others."""
+    beside = {os.path.dirname(file.real) for file in files}
+    own = (folder for top in _folders_of(kind) for folder in search(top))
+    return set().union(*(folder.reals for folder in own if folder.has_links or folder.real in beside))
+
+
+def _names(place: str, kind: str, files: list[Found], taken: set[str]) -> Iterator[str]:
     """Names of the models of a kind among the files of a place, without those whose real paths are taken."""
     label = _label(place, kind)
-    for name, file in files:
-        if kind in file.kinds and file.real not in taken:
+    for name, file, kinds in files:
+        if kind in kinds and file.real not in taken:
             taken.add(file.real)
             yield os.path.join(label, name)
     if kind == CHECKPOINT:
@@ -54,26 +85,33 @@ def _names(place: str, kind: str, files: list[tuple[str, Candidate]], taken: set
 
 def list_unlisted_encoders() -> set[str]:
     """What the host leaves out of its own folders of text encoders: indices of shards, and GGUF files."""
-    files = [(folder, file.path) for folder in _folders_of(ENCODER) for file in search(folder)]
-    return {os.path.relpath(path, folder) for folder, path in files if path.lower().endswith((".gguf", ".json"))}
+    tops = _folders_of(ENCODER)
+    files = [(top, path) for top in tops for folder in search(top) for path in folder.files]
+    unlisted = [(top, path) for top, path in files if path.lower().endswith((".gguf", ".json"))]
+    return {os.path.relpath(path, top) for top, path in unlisted if is_weight_name(os.path.basename(path))}
 
 
-def _whole_folders(files: list[tuple[str, Candidate]]) -> Iterator[str]:
+def _whole_folders(files: list[Found]) -> Iterator[str]:
     """Names of the diffusers folders whose UNet is among files, each once."""
     seen: set[str] = set()
-    for name, file in files:
+    for name, file, kinds in files:
         folder, real = Path(name).parts[:-2], os.path.realpath(Path(file.path).parents[1])
-        if Path(name).parts[-2:-1] == (UNET_PART,) and UNET in file.kinds and real not in seen:
+        if Path(name).parts[-2:-1] == (UNET_PART,) and UNET in kinds and real not in seen:
             seen.add(real)
             yield os.path.join("", *folder)
 
 
-def _models_in(place: str) -> list[tuple[str, Candidate]]:
-    """Kolors' models in the folders of a place, with their names there; files before links to files."""
+@once_per_request
+def _models_in(place: str) -> list[Found]:
+    """Kolors' models in the folders of a place; files before links to files."""
     seen: set[str] = set()
-    found = [(folder, file) for folder in _folders_of(place) for file in search(folder, seen) if file.kinds]
-    found.sort(key=lambda one: one[1].is_link)
-    return [(os.path.relpath(file.path, folder), file) for folder, file in found]
+    found = [
+        Found(os.path.relpath(file.path, top), file, kinds)
+        for top in _folders_of(place)
+        for folder in search(top, seen)
+        for file, kinds in folder.find_models()
+    ]
+    return sorted(found, key=lambda one: one.file.is_link)
 
 
 def _label(place: str, kind: str) -> str:

@@ -24,6 +24,7 @@ REPORTS = {
     "start": ("images",),
     "migration": ("graphs", "curve"),
     "damaged": ("found",),
+    "lists": ("spread",),
     "gpu": ("limits", "floors", "unet", "encoder", "vae", "rows"),
 }
 

@@ -354,7 +354,7 @@ def test_nothing_is_read_a_second_time_unless_it_has_changed(models, files, part
     first = [files.list_files(kind) for kind in KINDS]
     read: list[str] = []
     find = walk.find_kinds
-    monkeypatch.setattr(walk, "find_kinds", lambda path: read.append(path.name) or find(path))
+    monkeypatch.setattr(walk, "find_kinds", lambda path: read.append(os.path.basename(path)) or find(path))
     assert [files.list_files(kind) for kind in KINDS] == first and not read
     save_file({"a": torch.zeros(1)}, path)
     assert native("checkpoints/a.safetensors")[0] not in files.list_files("diffusion_models")
@@ -460,3 +460,130 @@ def test_the_prompt_of_a_found_encoder_needs_no_other_tokenizer(models, files, p
     layout = layouts.write_hub(models, parts)
     path = files.resolve("text_encoders", layout.encoder)
     assert Path(find_tokenizer(path, 512).source).parts[-2:] == ("tokenizer", "tokenizer.model")
+
+
+# ---- cost -----------------------------------------------------------------------------------------------------------
+
+
+def count_calls(monkeypatch, files) -> tuple[dict[str, int], dict[str, list[str]]]:
+    """How often the lists of all kinds, as in a request of the host's, look at files and folders; and the lists."""
+    import folder_paths
+
+    folder_paths.filename_list_cache.clear()
+    calls = dict.fromkeys(("stat", "scandir", "open"), 0)
+
+    def counted(name):
+        function = getattr(os, name)
+
+        def call(*arguments, **options):
+            calls[name] += 1
+            return function(*arguments, **options)
+
+        return call
+
+    with folder_paths.cache_helper:
+        for kind in folder_paths.folder_names_and_paths:
+            folder_paths.get_filename_list(kind)  # not counted: the host's own
+        with monkeypatch.context() as patch:
+            for name in calls:
+                patch.setattr(os, name, counted(name))
+            lists = {kind: files.list_files(kind) for kind in (*KINDS, "loras")}
+    return calls, lists
+
+
+def write_others(models: Path, count: int) -> None:
+    content = safetensors({"conv_in.weight": {"shape": [4], "dtype": "F16"}})
+    for folder in ("checkpoints/a", "checkpoints/b"):
+        (models / folder).mkdir(parents=True, exist_ok=True)
+        for number in range(count // 2):
+            (models / folder / f"{number}.safetensors").write_bytes(content)
+
+
+def settle(models: Path) -> None:
+    """Make the folders ones that changed long ago."""
+    for folder, _, _ in os.walk(models):
+        os.utime(folder, (1e9, 1e9))
+
+
+def test_a_request_opens_each_file_once_and_the_next_one_looks_at_folders_alone(models, files, monkeypatch):
+    """However many files there are: 20 and 200 of other models beside one of ours, in the same folders."""
+    first, later = {}, {}
+    for count in (20, 200):
+        write_others(models, count)
+        unet_file(models / "checkpoints" / "a" / f"kolors {count}.safetensors")
+        shutil.rmtree(models / "checkpoints" / "c", ignore_errors=True)
+        settle(models)
+        with monkeypatch.context() as patch:
+            from comfyui_kolors.kolors_core.host import walk
+
+            patch.setattr(walk, "KINDS", {})
+            patch.setattr(walk, "FOLDERS", {})
+            first[count], names = count_calls(monkeypatch, files)
+            later[count], again = count_calls(monkeypatch, files)
+        assert names == again and native(f"checkpoints/a/kolors {count}.safetensors")[0] in names["diffusion_models"]
+        os.remove(models / "checkpoints" / "a" / f"kolors {count}.safetensors")
+    folders = sum(1 for _ in os.walk(models))
+    for count, calls in first.items():
+        assert calls["open"] == count + 1, "each file once"
+        assert calls["scandir"] <= folders
+    assert later[20] == later[200]
+    assert later[200]["open"] == later[200]["scandir"] == 0 and later[200]["stat"] < 2 * folders
+
+
+def test_what_was_read_ahead_is_not_opened_by_the_first_request(models, files, monkeypatch):
+    from comfyui_kolors.kolors_core.host import found_files, walk
+
+    monkeypatch.setattr(walk, "KINDS", {})
+    monkeypatch.setattr(walk, "FOLDERS", {})
+    write_others(models, 20)
+    unet_file(models / "checkpoints" / "a" / "kolors.safetensors")
+    settle(models)
+    found_files.read_ahead().join(60)
+    calls, names = count_calls(monkeypatch, files)
+    assert calls["open"] == 0 and native("checkpoints/a/kolors.safetensors")[0] in names["diffusion_models"]
+
+
+def test_outside_of_a_request_nothing_is_kept(models, files):
+    import folder_paths
+
+    with folder_paths.cache_helper:
+        assert files.list_files("diffusion_models") == []
+        unet_file(models / "checkpoints" / "a.safetensors")
+        assert files.list_files("diffusion_models") == [], "one answer for the whole request"
+    assert files.list_files("diffusion_models") == native("checkpoints/a.safetensors")
+    (models / "checkpoints" / "a.safetensors").unlink()
+    assert files.list_files("diffusion_models") == []
+
+
+@pytest.mark.parametrize("length", [0, 5, 100, -10, -1])
+@pytest.mark.parametrize("allocated", [False, True], ids=["growing", "allocated before"])
+def test_a_file_is_listed_once_it_is_whole(models, files, tmp_path, length, allocated):
+    """A download that grows in place, and one whose file has its full size from the start; the folder is the same."""
+    whole = unet_file(tmp_path / "whole.safetensors").read_bytes()
+    start = 8 + int.from_bytes(whole[:8], "little")
+    part = whole[: length if length >= 0 else start + length]
+    path = models / "checkpoints" / "a.safetensors"
+    path.write_bytes(part + bytes(len(whole) - len(part)) * allocated)
+    settle(models)
+    for _ in range(2):
+        assert files.list_files("diffusion_models") == []
+    with path.open("r+b") as file:
+        file.write(whole)
+    assert files.list_files("diffusion_models") == native("checkpoints/a.safetensors")
+
+
+def test_what_takes_the_place_of_another_model_is_listed(models, files, tmp_path):
+    """By a rename, which changes the folder, and behind a link, which does not."""
+    kolors = unet_file(tmp_path / "kolors.safetensors").read_bytes()
+    other = safetensors({"conv_in.weight": {"shape": [4], "dtype": "F16"}})
+    (tmp_path / "linked").write_bytes(other)
+    (models / "checkpoints" / "link.safetensors").symlink_to(tmp_path / "linked")
+    (models / "checkpoints" / "a.safetensors").write_bytes(other)
+    settle(models)
+    assert files.list_files("diffusion_models") == []
+    (tmp_path / "new").write_bytes(kolors)
+    (tmp_path / "new").replace(tmp_path / "linked")
+    assert files.list_files("diffusion_models") == native("checkpoints/link.safetensors")
+    (models / "new").write_bytes(kolors)
+    (models / "new").replace(models / "checkpoints" / "a.safetensors")
+    assert files.list_files("diffusion_models") == native("checkpoints/a.safetensors", "checkpoints/link.safetensors")

@@ -35,7 +35,7 @@ FOREIGN = {
 def test_other_models_are_none_of_ours(tmp_path, name, suffix):
     path = tmp_path / f"model{suffix}"
     (save_file if suffix == ".safetensors" else torch.save)(FOREIGN[name], path)
-    assert find_kinds(path) == frozenset()
+    assert find_kinds(path).kinds == frozenset()
 
 
 def test_control_nets_of_kolors_and_of_sdxl_in_any_layout(tmp_path):
@@ -47,7 +47,7 @@ def test_control_nets_of_kolors_and_of_sdxl_in_any_layout(tmp_path):
     lora = shapes(lora_controlnet=(0,), input_hint_block__0__weight=(4, 3), attn2__to_k__down=(4, 2048))
     for tensors in (kolors, sdxl, {f"control_model.{key}": tensor for key, tensor in old_names.items()}, lora):
         save_file(tensors, tmp_path / "control.safetensors")
-        assert find_kinds(tmp_path / "control.safetensors") == {"controlnet"}
+        assert find_kinds(tmp_path / "control.safetensors").kinds == {"controlnet"}
 
 
 def test_what_has_no_mark_is_not_parsed(tmp_path, monkeypatch):
@@ -56,8 +56,8 @@ def test_what_has_no_mark_is_not_parsed(tmp_path, monkeypatch):
     parsed = []
     parse = kinds.parse_shapes
     monkeypatch.setattr(kinds, "parse_shapes", lambda text: parsed.append(1) or parse(text))
-    assert not find_kinds(tmp_path / "other.safetensors") and not parsed
-    assert find_kinds(tmp_path / "kolors.safetensors") == {"diffusion_models"} and parsed
+    assert find_kinds(tmp_path / "other.safetensors").kinds == frozenset() and not parsed
+    assert find_kinds(tmp_path / "kolors.safetensors").kinds == {"diffusion_models"} and parsed
 
 
 def test_a_compressed_pickle_is_not_unpacked(tmp_path, monkeypatch):
@@ -65,4 +65,4 @@ def test_a_compressed_pickle_is_not_unpacked(tmp_path, monkeypatch):
         file.writestr("archive/data.pkl", b"encoder_hid_proj.weight" * 1_000_000)
     unpacked: list[object] = []
     monkeypatch.setattr(zipfile.ZipFile, "read", lambda file, member: unpacked.append(member))
-    assert find_kinds(tmp_path / "bomb.bin") == frozenset() and not unpacked
+    assert find_kinds(tmp_path / "bomb.bin").kinds == frozenset() and not unpacked
