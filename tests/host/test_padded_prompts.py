@@ -211,8 +211,8 @@ def test_a_control_net_gives_the_same_picture(model, in_full, tmp_path):
     assert relative_error(found, sample(model, conditioning(20, 1), conditioning(5, 2))) > 1e-3
 
 
-def test_a_compiled_model_is_one_graph_for_prompts_of_any_length(model, in_full):
-    """Row counts would compile a graph each; a compiled model computes every row."""
+def test_a_compiled_model_is_one_graph_for_prompts_of_any_length_and_images_of_any_size(model, in_full):
+    """Row counts would compile a graph each; a compiled model computes every row. `fullgraph` allows no break."""
     from comfy_api.torch_helpers import set_torch_compile_wrapper
 
     graphs = []
@@ -223,8 +223,9 @@ def test_a_compiled_model_is_one_graph_for_prompts_of_any_length(model, in_full)
 
     torch.compiler.reset()
     compiled = model.clone()
-    set_torch_compile_wrapper(compiled, backend=backend, fullgraph=True)
-    for tokens in (20, 30):
-        arguments = (conditioning(tokens, 1), conditioning(5, 2))
-        assert relative_error(sample(compiled, *arguments), in_full(sample, model, *arguments)) <= 1e-5
+    set_torch_compile_wrapper(compiled, backend=backend, fullgraph=True, dynamic=True)
+    for tokens, size in ((20, (24, 16)), (30, (16, 40))):
+        arguments, latent = (conditioning(tokens, 1), conditioning(5, 2)), {"samples": torch.zeros(1, 4, *size)}
+        expected = in_full(sample, model, *arguments, **latent)
+        assert relative_error(sample(compiled, *arguments, **latent), expected) <= 1e-5
     assert len(graphs) == 1
