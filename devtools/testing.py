@@ -14,7 +14,8 @@ from .side_by_side import run_side_by_side
 
 # Each of these waits for a server or a page for a part of the time, which is why the other tests fit beside them.
 WITH_SERVER = ("server", "robustness", "browser")
-NEWEST = "newest"  # in the names of the tests in that front end, which are a part of their own
+NEWEST = "newest"  # in the names of the tests in that front end, which are a part of their own, with
+MEASURING = "benchmarks"  # so that no part takes much longer than another
 WITH_HOST = (*WITH_SERVER, "host", "accelerator")
 BY_NAME_ONLY = ("accelerator",)
 QUICK = "not host and not browser and not gpu and not ray"
@@ -34,11 +35,16 @@ def run_test(args: argparse.Namespace) -> int:
         return prepare.run_here(setup, "-m", "pytest", *args.rest)
     pytest = [setup.python, "-m", "pytest", *colour()]
     with_server = [*pytest, *(f"tests/{name}" for name in WITH_SERVER)]
-    others = folders_of_tests(leave_out=(*WITH_SERVER, *BY_NAME_ONLY))
+    others = folders_of_tests(leave_out=(*WITH_SERVER, MEASURING, *BY_NAME_ONLY))
     workers = min(4, cores() - 1)  # the other parts share a core; each worker has a host in memory
     parts = {
         "tests with a server": [*with_server, "-k", f"not {NEWEST}"],
-        "tests in the newest front end": [*with_server, "-k", NEWEST],
+        "tests in the newest front end and of the benchmarks": [
+            *with_server,
+            f"tests/{MEASURING}",
+            "-k",
+            f"{NEWEST} or {MEASURING}",
+        ],
         "other tests": [*pytest, *(parallel(workers) if workers > 1 else []), *others],
     }
     return lint_and_test(args, setup.python, parts, prepare.pytest_environment(setup))

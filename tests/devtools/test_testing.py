@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -61,13 +62,19 @@ def test_the_parts_are_all_tests_and_share_none(run, setup):
     assert main(["test"]) == 0 and run["browser"]
     commands = list(run["commands"].values())
     servers, newest, others = map(folders, commands)
-    assert servers == newest == ["tests/server", "tests/robustness", "tests/browser"]
-    assert [command[-2:] for command in commands[:2]] == [["-k", "not newest"], ["-k", "newest"]]
-    assert {"tests/host", "tests/kolors_core", "tests/devtools", "tests/benchmarks"} <= set(others)
+    assert servers == newest[:-1] == ["tests/server", "tests/robustness", "tests/browser"]
+    assert [command[-2:] for command in commands[:2]] == [["-k", "not newest"], ["-k", "newest or benchmarks"]]
+    assert {"tests/host", "tests/kolors_core", "tests/devtools"} <= set(others)
     there = {f"tests/{path.relative_to(ROOT / 'tests').parts[0]}" for path in (ROOT / "tests").rglob("test_*.py")}
-    assert sorted([*servers, *others]) == sorted(there - {"tests/accelerator"})  # run by name
+    assert sorted([*servers, *newest[-1:], *others]) == sorted(there - {"tests/accelerator"})  # run by name
     assert run["environment"]["COMFYUI_PATH"] == str(setup.comfyui)
     assert not any("-n" in command for command in run["commands"].values())  # these processes fill two cores
+
+
+def test_no_test_with_a_server_has_the_name_of_the_benchmarks():
+    """Those would run twice."""
+    files = (path for name in testing.WITH_SERVER for path in (ROOT / "tests" / name).rglob("test_*.py"))
+    assert not [path for path in files if re.search(r"def test_\w*benchmarks|benchmarks\"\]", path.read_text("utf-8"))]
 
 
 def test_on_more_cores_the_tests_without_a_server_have_several_processes(run, monkeypatch):
