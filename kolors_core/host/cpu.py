@@ -37,6 +37,7 @@ PLAIN_OPERATIONS = (comfy.ops.disable_weight_init, comfy.ops.manual_cast)
 FEW = 512  # rows, up to which a weight that is not float32 is unpacked block by block
 MANY = 1 << 20  # values, from which on a weight that is not float32 has products of its own
 LARGE = 64 * 64  # latent cells of a convolution's input, from which on its channels go last
+KEPT_BLOCK = 64 << 20  # bytes; above 32 MiB C libraries take memory from the system alone, and give it back whole
 # The host hands an override the functions inside its decorator.
 PYTORCH, SUB_QUADRATIC = inspect.unwrap(attention.attention_pytorch), inspect.unwrap(attention.attention_sub_quad)
 OVERRIDE = "optimized_attention_override"  # the host's own option for another attention
@@ -121,18 +122,14 @@ class CPULinear(nn.Linear):
         if torch.compiler.is_compiling():
             return super().forward(x, *args, **kwargs)
         if (known := getattr(x, MARK, None)) is not None:
-            return known.product(self, x, self._multiply_marked)
+            return known.product(self, x, self._multiply)
         return self._multiply(x, *args, **kwargs)
-
-    def _multiply_marked(self, x: Tensor, count: int) -> Tensor:
-        if count < 2 or not is_cpu(x.device):
-            return self._multiply(x)
-        y = self._multiply(x[:, count - 1 :])
-        return mark(torch.cat((y[:, :1].expand(-1, count - 1, -1), y), dim=1), count)
 
     def _multiply(self, x: Tensor, *args, **kwargs) -> Tensor:
         weight = self.weight
-        if not self.is_plain or not is_cpu(x.device) or self.weight_function or self.bias_function or not weight.is_cpu:
+        if not self.is_plain or not is_cpu(x.device) or products.own_is_quick(x, weight):
+            return super().forward(x, *args, **kwargs)
+        if self.weight_function or self.bias_function or not weight.is_cpu:
             return super().forward(x, *args, **kwargs)
         comfy.model_management.throw_exception_if_processing_interrupted()
         return linear(x, weight, self.bias, self.native)
@@ -177,6 +174,11 @@ NATIVE = operations(comfy.ops.manual_cast, native=True)
 def count_padding(device: torch.device, context: Tensor) -> int:
     """How many leading tokens of every prompt (p, tokens, width) are equal; 1 where it does not matter."""
     return int(count_equal(context).min()) if is_cpu(device) else 1
+
+
+def kept_block(device: torch.device) -> int:
+    """Bytes of memory that are taken at once for what a run keeps; 0 where torch itself takes them in blocks."""
+    return KEPT_BLOCK if device.type == "cpu" else 0
 
 
 def prepare(context: Tensor, options: Mapping[str, Any]) -> tuple[Tensor, dict[str, Any]]:

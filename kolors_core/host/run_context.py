@@ -71,10 +71,11 @@ class RunContext(comfy.conds.CONDCrossAttn):
 
     def _join(self, states: Tensor) -> Tensor:
         model: Any = self.model()
-        dtype = model.manual_cast_dtype or model.get_dtype()
+        states = states.to(self.device, model.manual_cast_dtype or model.get_dtype())
+        free = comfy.model_management.get_free_memory(self.device)
+        room = marks.Room(int(free) // SHARE, cpu.kept_block(self.device))
         count = cpu.count_padding(self.device, states)
         with torch.inference_mode(False):
-            joined = torch.empty(states.shape, dtype=dtype, device=self.device)
-        joined.copy_(states)
-        room = comfy.model_management.get_free_memory(self.device) // SHARE
-        return marks.keep(joined, count, marks.Room(int(room)))
+            placed = room.place(states)
+            joined = states.clone() if placed is None or placed is states else placed
+        return marks.keep(joined, count, room, whole=True)

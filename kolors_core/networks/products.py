@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 BLOCK = 1 << 22  # bytes of unpacked values that a thread works on at a time, for up to
 THREADS = 8  # so many
+MOST_COLUMNS = 64  # rows, up to which a product may be quicker as one of columns
 TILE = 16  # columns that a product has at least, and a multiple of
 BASE = 254  # of the digits: a rounding error cannot take them out of int8
 DIGITS = 3
@@ -59,13 +60,20 @@ def multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return linear(x, weight, bias, "none", [], "") if onednn_pays() else nn.functional.linear(x, weight, bias)
 
 
+def own_is_quick(x: Tensor, weight: Tensor) -> bool:
+    """Whether torch's own product of x (..., i) with a weight (o, i) is as quick as any of these; told in no time."""
+    if x.dtype != torch.float32 or weight.dtype != torch.float32:
+        return False
+    return onednn_linear() is None or (x.numel() > MOST_COLUMNS * x.shape[-1] and not onednn_pays())
+
+
 def as_columns(rows: int, outputs: int, inputs: int) -> bool:
     """Whether a product is quicker as ``weight @ x.T``, in which oneDNN reads the weight in the order it lies in.
 
     Otherwise oneDNN reorders it for each product. But the columns are filled up to a multiple of `TILE`, and few short
     ones are slow. The limits are read off `benchmarks/products.py`, and off whole prompts at two widths.
     """
-    return outputs >= 512 and (7 if inputs >= 2048 else TILE) < rows <= 64
+    return outputs >= 512 and (7 if inputs >= 2048 else TILE) < rows <= MOST_COLUMNS
 
 
 def multiply_columns(linear: Callable[..., Tensor], x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

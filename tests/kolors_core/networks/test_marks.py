@@ -18,9 +18,9 @@ class Layer(nn.Linear):
         known = getattr(x, MARK, None)
         return super().forward(x) if known is None else known.product(self, x, self.multiply)
 
-    def multiply(self, x, count):
+    def multiply(self, x):
         self.computed += 1
-        self.counts = count
+        self.tokens = x.shape[1]
         return super().forward(x)
 
 
@@ -30,9 +30,25 @@ def layer():
 
 
 def states() -> torch.Tensor:
-    """A tensor (2, 16, 8) that can be kept, also when it is made in inference mode."""
+    """A tensor (2, 16, 8) of 9 equal leading tokens that can be kept, also when it is made in inference mode."""
     with torch.inference_mode(False):
-        return torch.randn(2, 16, 8, generator=torch.Generator().manual_seed(0))
+        x = torch.randn(2, 16, 8, generator=torch.Generator().manual_seed(0))
+        x[:, :9] = x[:, :1]
+        return x
+
+
+def product(layer, x) -> torch.Tensor:
+    return nn.functional.linear(x + 0, layer.weight, layer.bias)
+
+
+@pytest.fixture(params=[0, 4096], ids=["where it was made", "in blocks"])
+def room(request):
+    return Room(1 << 20, request.param)
+
+
+@pytest.fixture(params=[True, False], ids=["whole", "each token once"])
+def whole(request):
+    return request.param
 
 
 def test_only_the_marked_tensor_itself_is_known():
@@ -44,18 +60,20 @@ def test_only_the_marked_tensor_itself_is_known():
 
 
 @torch.inference_mode()
-def test_a_product_is_computed_once_and_is_marked_like_its_input(layer):
-    x = keep(states(), 9, Room(1 << 20))
+def test_a_product_is_computed_once_and_is_marked_like_its_input(layer, room, whole):
+    x = keep(states(), 9, room, whole)
     first = layer(x)
-    assert layer(x) is first and (layer.computed, layer.counts, equal_tokens(first)) == (1, 9, 9)
-    assert torch.equal(first, nn.functional.linear(x, layer.weight, layer.bias))
+    assert torch.equal(layer(x), first) and (layer.computed, layer.tokens, equal_tokens(first)) == (1, 8, 9)
+    assert (layer(x) is first) == whole  # a tensor of all tokens costs their number in memory
+    assert torch.allclose(first, product(layer, x), atol=1e-6) and torch.equal(first[:, 0], first[:, 8])
     assert layer(x + 0) is not first and layer(x.clone()) is not first  # other objects
 
 
 @torch.inference_mode()
 def test_a_mark_without_room_keeps_nothing(layer):
     x = mark(states(), 9)
-    assert layer(x) is not layer(x) and layer.computed == 2 and layer.counts == 9
+    assert layer(x) is not layer(x) and layer.computed == 2 and layer.tokens == 8
+    assert torch.allclose(layer(x), product(layer, x), atol=1e-6) and equal_tokens(layer(x)) == 9
 
 
 @torch.inference_mode()
@@ -67,24 +85,34 @@ def test_what_is_kept_ends_where_the_room_does(layer):
 
 
 @torch.inference_mode()
-def test_a_change_in_place_is_noticed(layer):
-    x = keep(states(), 9, Room(1 << 20))
-    kept = layer(x)
-    kept.mul_(2)  # as another package might do with keys
-    assert equal_tokens(kept) == 1
-    again = layer(x)
-    assert again is not kept and torch.equal(again, nn.functional.linear(x, layer.weight, layer.bias))
-    x[:, 3] += 1
-    assert not is_known(x) and equal_tokens(x) == 1
-    assert torch.equal(layer(x), nn.functional.linear(x, layer.weight, layer.bias)) and layer.counts == 1
+def test_a_product_of_a_product_is_kept_too(layer, room):
+    """As of the projected text the keys are, for which that one has to be the same tensor each time."""
+    x, keys = keep(states(), 9, room, whole=True), Layer(4, 4).requires_grad_(False)
+    first, again = (keys(layer(x)) for _ in range(2))
+    assert torch.equal(first, again) and (layer.computed, keys.computed, keys.tokens) == (1, 1, 8)
+    assert torch.allclose(first, product(keys, layer(x)), atol=1e-6) and equal_tokens(first) == 9
 
 
 @torch.inference_mode()
-def test_another_weight_is_noticed(layer):
-    x = keep(states(), 9, Room(1 << 20))
+def test_a_change_in_place_is_noticed(layer, room, whole):
+    x, other = keep(states(), 9, room, whole), Layer(8, 4).requires_grad_(False)
+    kept, beside = layer(x), other(x)
+    kept.mul_(2)  # as another package might do with keys
+    assert equal_tokens(kept) == (1 if whole else 9) and equal_tokens(beside) == 9
+    again = layer(x)
+    assert again is not kept and torch.equal(other(x), beside) and other.computed == 1
+    assert torch.allclose(again, product(layer, x), atol=1e-6)
+    x[:, 3] += 1
+    assert not is_known(x) and equal_tokens(x) == 1
+    assert torch.allclose(layer(x), product(layer, x), atol=1e-6) and layer.tokens == 16
+
+
+@torch.inference_mode()
+def test_another_weight_is_noticed(layer, room, whole):
+    x = keep(states(), 9, room, whole)
     layer(x)
     layer.weight = nn.Parameter(layer.weight * 2, requires_grad=False)
-    assert torch.equal(layer(x), nn.functional.linear(x, layer.weight, layer.bias)) and layer.computed == 2
+    assert torch.allclose(layer(x), product(layer, x), atol=1e-6) and layer.computed == 2
 
 
 def test_nothing_is_kept_while_something_learns(layer):
@@ -93,9 +121,10 @@ def test_nothing_is_kept_while_something_learns(layer):
 
 
 @torch.inference_mode()
-def test_what_is_kept_ends_with_the_tensor(layer):
-    x = keep(states(), 9, Room(1 << 20))
-    kept = weakref.ref(layer(layer_input := x))
+def test_what_is_kept_ends_with_the_tensor(layer, room, whole):
+    x = keep(states(), 9, room, whole)
+    layer(x)
+    kept = weakref.ref(getattr(x, MARK).products[layer][1])
     assert kept() is not None
-    del x, layer_input
+    del x
     assert kept() is None, gc.get_referrers(kept())
