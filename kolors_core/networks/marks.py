@@ -39,9 +39,9 @@ class Room:
         aligned = -(-size // ALIGNMENT) * ALIGNMENT
         if self._free is None or len(self._free) < aligned:
             self._free = x.new_empty(max(self.block, aligned), dtype=torch.uint8)
-        place, self._free = self._free.split((aligned, len(self._free) - aligned))
-        kept: Tensor = place[:size].view(x.dtype).view(x.shape)
-        kept = kept.data  # pyright: ignore[reportUnknownMemberType] - whose changes are counted by themselves
+        place, self._free = self._free[:size].view(x.dtype).view(x.shape), self._free[aligned:]
+        kept = torch.empty(0, dtype=x.dtype, device=x.device)  # not a view, whose changes all views would count
+        kept.set_(place.untyped_storage(), place.storage_offset(), place.shape, place.stride())
         return kept.copy_(x)
 
 
