@@ -1,7 +1,7 @@
 """One guided step beside diffusers' and the host's own SDXL: `python3 dev.py bench unet`.
 
-Float32 on the CPU, two threads, random weights, each side in its own sampling stack, in turn in one process; runs of a
-few steps, divided by their number. Curves over tokens of the prompt, size, batch and steps. Writes unet.json and
+Float32 on the CPU, two threads, random weights, each side in its own sampling stack, in turn in one process; runs of
+ten steps, divided by their number. Curves over tokens of the prompt, size, batch and steps. Writes unet.json and
 unet.png.
 """
 
@@ -73,11 +73,11 @@ def page_rows(steps: dict[str, dict[str, Cost]], curves: list[Curve]) -> list[Ro
 def main(arguments: list[str] | None = None) -> None:
     parser = argument_parser(__doc__)
     args = parser.parse_args(arguments)
-    sizes, pixels, all_values, rounds = (
-        (_sides.random_models.TINY, (128,), QUICK, 1) if args.quick else (MID, PIXELS, CURVES, 9)
+    sizes, pixels, all_values, rounds, length = (
+        (_sides.random_models.TINY, (128,), QUICK, 1, 2) if args.quick else (MID, PIXELS, CURVES, 9, 10)
     )
     with build(sizes) as sides:
-        found = {f"{size} px": measure_steps(sides, size // 8, 3, rounds) for size in pixels}
+        found = {f"{size} px": measure_steps(sides, size // 8, length, 1 + rounds // 2) for size in pixels}
         steps, errors = ({size: pair[index] for size, pair in found.items()} for index in (0, 1))
         rows = [(size, name, *cost.cells(1)) for size, costs in steps.items() for name, cost in costs.items()]
         print(table(("Guided step", "", *HEADINGS), rows))
