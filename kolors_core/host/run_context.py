@@ -22,18 +22,20 @@ SHARE = 16  # of the memory that is free on the device, what one batch of prompt
 
 
 class Joined(NamedTuple):
-    """A text that was joined with `others`, under the `weights` of a model."""
+    """Texts in one tensor, under the weights that a model had."""
 
-    others: list[weakref.ref]
+    texts: list[weakref.ref[Tensor]]
     weights: Any
     states: Tensor
 
-    def is_of(self, others: list) -> bool:
-        return len(self.others) == len(others) and all(mine() is other for mine, other in zip(self.others, others))
+    def is_of(self, texts: list[Tensor]) -> bool:
+        return len(self.texts) == len(texts) and all(mine() is text for mine, text in zip(self.texts, texts))
 
     def can_return(self, weights: Any) -> bool:
         """Whether these texts may be joined again: they are there, and nothing has changed."""
-        return self.weights == weights and marks.is_known(self.states) and all(other() for other in self.others)
+        return (
+            self.weights == weights and marks.is_known(self.states) and all(text() is not None for text in self.texts)
+        )
 
 
 class RunContext(comfy.conds.CONDCrossAttn):
@@ -42,7 +44,7 @@ class RunContext(comfy.conds.CONDCrossAttn):
     def __init__(self, cond: Tensor, model: Any, device: torch.device):
         super().__init__(cond)
         self.model, self.device = weakref.ref(model), device  # what copies it in depth leaves the model out
-        self._batches: dict[int, RunContext] = {}
+        self._batches: dict[int, tuple[Tensor, RunContext]] = {}
         self._joined: list[Joined] = []
 
     def _copy_with(self, cond: Tensor) -> RunContext:
@@ -50,9 +52,10 @@ class RunContext(comfy.conds.CONDCrossAttn):
 
     def process_cond(self, batch_size: int, **kwargs) -> RunContext:
         """The text for a batch of latents: the same object for the same number."""
-        if batch_size not in self._batches:
-            self._batches[batch_size] = super().process_cond(batch_size, **kwargs)
-        return self._batches[batch_size]
+        text, batch = self._batches.get(batch_size, (None, self))
+        if text is not self.cond:
+            self._batches[batch_size] = self.cond, (batch := super().process_cond(batch_size, **kwargs))
+        return batch
 
     def concat(self, others: list) -> Tensor:
         """This text and others in one tensor: the same object in each step, on the device where the host wants it.
@@ -62,10 +65,11 @@ class RunContext(comfy.conds.CONDCrossAttn):
         if not all(type(other) is RunContext for other in others):
             return super().concat(others)
         weights = getattr(self.model(), "current_weight_patches_uuid", None)
+        texts = [self.cond, *(other.cond for other in others)]
         for known in self._joined:
-            if known.weights == weights and known.is_of(others) and marks.is_known(known.states):
+            if known.is_of(texts) and known.can_return(weights):
                 return known.states
-        joined = Joined([weakref.ref(other) for other in others], weights, self._join(super().concat(others)))
+        joined = Joined(list(map(weakref.ref, texts)), weights, self._join(super().concat(others)))
         self._joined = [*(known for known in self._joined if known.can_return(weights)), joined]
         return joined.states
 

@@ -156,7 +156,7 @@ class KolorsUNet(TextProjection, UNetModel):
     def load_state_dict(self, state_dict, strict=True, assign=False):
         """Take over what fits as it is: the tensors of a mapped file stay mapped, and are read where they are used."""
         if (check := CHECK.get()) is not None:
-            check(self.state_dict(), state_dict)
+            check(dict(self.named_parameters()), state_dict)  # it has no buffers
         if assign or comfy.model_management.force_channels_last():  # no copy, as newer hosts ask; a copy in any case
             return super().load_state_dict(state_dict, strict, assign)
         like = next(self.parameters())  # in its dtype and place are all, the layers that have no tensors yet as well

@@ -196,9 +196,12 @@ def test_two_areas_share_the_negative_prompt(run_context, model):
     joined = [negative.concat([area]) for area in (left, right)]
     again = [negative.concat([area]) for area in (left, right)]
     assert all(one is other for one, other in zip(again, joined)) and joined[0] is not joined[1]
-    del left
-    negative.concat([negative])
-    assert len(negative._joined) == 2  # what cannot come again has gone
+    left.cond = left.cond + 1  # as another package might
+    changed = negative.concat([left])
+    assert torch.equal(changed[1:].cpu(), left.cond) and len(negative._joined) == 2  # what cannot come again has gone
+    batch = left.process_cond(batch_size=2, area=None)
+    left.cond = left.cond + 1
+    assert torch.equal(left.process_cond(batch_size=2, area=None).cond, batch.cond + 1)
 
 
 @torch.inference_mode()
