@@ -126,10 +126,10 @@ class CPULinear(nn.Linear):
         return self._multiply(x, *args, **kwargs)
 
     def _multiply(self, x: Tensor, *args, **kwargs) -> Tensor:
-        weight = self.weight
-        if not self.is_plain or not is_cpu(x.device) or products.own_is_quick(x, weight):
+        if not self.is_plain or not is_cpu(x.device):
             return super().forward(x, *args, **kwargs)
-        if self.weight_function or self.bias_function or not weight.is_cpu:
+        weight = self.weight
+        if products.own_is_quick(x, weight) or self.weight_function or self.bias_function or not weight.is_cpu:
             return super().forward(x, *args, **kwargs)
         comfy.model_management.throw_exception_if_processing_interrupted()
         return linear(x, weight, self.bias, self.native)

@@ -61,7 +61,7 @@ class Mark:
 
     def __init__(self, equal_tokens: int, room: Room | None = None, version: int = 0, whole: bool = False):
         self.equal_tokens, self.room, self.version, self.whole = equal_tokens, room, version, whole
-        self.products: dict[nn.Linear, tuple[Tensor, Tensor]] = {}
+        self.products: dict[nn.Linear, tuple[Tensor | None, Tensor]] = {}
 
     def holds(self, x: Tensor) -> bool:
         """Whether x, the marked tensor, is what it was; unknown of one that keeps nothing."""
@@ -78,15 +78,16 @@ class Mark:
         distinct = x[:, count - 1 :] if count > 1 else x
         if self.room is None or torch.is_grad_enabled():
             return marked(multiply(distinct), count)
-        weight, kept = self.products.get(layer, (None, None))
-        if kept is None or weight is not layer.weight or not is_known(kept):
+        before, kept = self.products.get(layer, (None, None))
+        weight = getattr(layer, "weight", None)  # layers of other packages may have none of this name
+        if kept is None or weight is not before or not is_known(kept):
             with torch.inference_mode(False), torch.no_grad():
                 made = multiply(distinct)
                 placed = self.room.place(spread(made, count) if self.whole else made)
             if placed is None:
                 return marked(made, count)
             kept = keep(placed, count if self.whole else 1, self.room)
-            self.products[layer] = layer.weight, kept
+            self.products[layer] = weight, kept
         return kept if self.whole or count < 2 else marked(kept, count)
 
 

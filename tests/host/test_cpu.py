@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from comfyui_kolors.kolors_core.networks import products
+from comfyui_kolors.kolors_core.networks import marks, products
 from comfyui_kolors.kolors_core.networks.quantization import dequantize, quantize
 from house import ROOT
 from reference import relative_error
@@ -347,6 +347,26 @@ with torch.no_grad():
     cpu.linear(torch.zeros(4, 32), torch.zeros(8, 32))
 print(len(multiplied), cpu.count_padding(torch.device("cpu"), torch.zeros(1, 4, 8)))
 """
+
+
+def test_layers_that_multiply_by_themselves_need_no_weight(cpu):
+    """As those of other packages, whose weights lie under other names."""
+
+    class Own:
+        class Linear(torch.nn.Linear):
+            weight_function = bias_function = ()
+
+            def forward(self, x):
+                return x + 1
+
+    layer = cpu.operations(Own).Linear(4, 4)
+    del layer.weight
+    with torch.inference_mode(False):
+        x = torch.zeros(1, 3, 4)
+    with torch.inference_mode():
+        assert torch.equal(layer(x), x + 1)
+        kept = marks.keep(x, 2, marks.Room(1 << 20))
+        assert all(torch.equal(layer(kept), x + 1) for _ in range(2))
 
 
 @pytest.mark.parametrize(("switch", "printed"), [("0", "1 1"), ("1", "0 4")])
