@@ -30,7 +30,7 @@ SIDES = ("with", "without")
 NAMES = {"first": "First lists", "later": "Later lists"}
 COUNTS = [10, 100, 1000, 10000]
 ROUNDS = 3
-LATER = 3  # requests after the first one of a server
+LATER = 15  # requests after the first one of a server, of which the start still disturbs the first few
 PER_FOLDER = 100
 #: Percent of the files in each folder of models.
 SPREAD = {
@@ -154,7 +154,7 @@ def main(arguments: list[str] | None = None) -> None:
         for count, requests in counts.items()
         for which, cost in requests.items()
     ]
-    print(table(("Layout", "files", "request", "with the pack, ms", "without, ms", "ratio"), rows))
+    print(table(("Layout", "files", "request", "with the package, ms", "without, ms", "ratio"), rows))
     page_rows = []
     for layout, counts in report.items():
         for count, requests in counts.items():
