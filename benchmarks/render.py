@@ -141,7 +141,8 @@ def keep(plain: float, engine: float, ratio: float) -> None:
     save("render", {"plain": plain, "engine": engine}, rows=[row])
 
 
-def wait_for(comfyui: ComfyUI) -> None:
+def wait_for(comfyui: ComfyUI, pause: float = 0.1) -> None:
+    """Until a server answers, asked every `pause` seconds."""
     began = time.monotonic()
     while True:
         try:
@@ -149,7 +150,7 @@ def wait_for(comfyui: ComfyUI) -> None:
             return
         except OSError:
             comfyui.check(began)
-            time.sleep(0.1)
+            time.sleep(pause)
 
 
 def scale(sizes: list[int], rows: int | None) -> None:

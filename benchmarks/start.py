@@ -24,6 +24,7 @@ from _rows import Row, compared
 from comfyui_kolors.devtools.demo import DEMO_PROMPT, DEMO_STEPS, build_prompt
 from comfyui_kolors.devtools.server import request
 from comfyui_kolors.kolors_core.render.comfyui import ComfyUI
+from render import wait_for
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "comfyui-kolors"
@@ -60,7 +61,7 @@ def draw_first(host: Path, base: Path, steps: int) -> dict[str, float]:
     began = time.perf_counter()
     try:
         comfyui.start()
-        wait_for(comfyui)
+        wait_for(comfyui, WAIT)
         answers = time.perf_counter() - began
         draw(comfyui, 1, steps)
         first = time.perf_counter() - began
@@ -68,17 +69,6 @@ def draw_first(host: Path, base: Path, steps: int) -> dict[str, float]:
         return {"answers": answers, "first": first, "second": time.perf_counter() - began - first}
     finally:
         comfyui.close()
-
-
-def wait_for(comfyui: ComfyUI) -> None:
-    began = time.monotonic()
-    while True:
-        try:
-            request(f"{comfyui.url}/system_stats")
-            return
-        except OSError:
-            comfyui.check(began)
-            time.sleep(WAIT)
 
 
 def draw(comfyui: ComfyUI, seed: int, steps: int) -> bytes:

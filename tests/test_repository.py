@@ -109,7 +109,7 @@ def lone_ratios(text: str) -> list[str]:
     return [
         line[:60]
         for line in MEASURED.sub("", text).splitlines()
-        if bool(re.search(r"\b0\.69\b", line)) != bool(re.search(r"\b0\.85\b", line))
+        if bool(re.search(r"\b0\.6[89]\b", line)) != bool(re.search(r"\b0\.85\b", line))
     ]
 
 

@@ -65,10 +65,19 @@ def test_a_product_of_columns_equals_one_of_rows(monkeypatch, rows, shape, bias)
     assert torch.equal(products.multiply(x[None], weight, bias), found[None])
 
 
-def test_what_is_quicker_is_measured_once():
+@pytest.mark.parametrize(("quicker", "pays"), [(2.0, True), (1.1, False)])
+def test_what_is_quicker_is_measured_once(monkeypatch, quicker, pays):
     if products.onednn_linear() is None:
         pytest.skip("this torch has not both of MKL and oneDNN")
-    assert products.onednn_pays() is products.onednn_pays() and isinstance(products.onednn_pays(), bool)
+    measured = []
+    monkeypatch.setattr(products, "ratio", lambda *runs: measured.append([run() for run in runs[:2]]) or quicker)
+    products.onednn_pays.cache_clear()
+    try:
+        assert [products.onednn_pays(), products.onednn_pays()] == [pays, pays]
+    finally:
+        products.onednn_pays.cache_clear()
+    (products_of_both,) = measured
+    assert torch.allclose(*products_of_both)
 
 
 def test_columns_are_taken_where_they_are_quicker():
